@@ -1,0 +1,2 @@
+//! The `twinlake` binary.
+fn main() {}

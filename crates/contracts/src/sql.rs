@@ -1,0 +1,28 @@
+//! The SQL engine as pipelines see it; `query` implements it with DataFusion.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+
+use crate::Result;
+
+/// Plans and runs SQL over named in-memory inputs, with all of Twinlake's functions.
+#[async_trait]
+pub trait SqlEngine: Send + Sync {
+    /// The result schema of `sql` over inputs of these names and schemas. Errors are `Error::Config` with the
+    /// engine's message and, where one is near, a suggestion.
+    async fn plan(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<SchemaRef>;
+
+    /// Whether each result row stands for exactly one input row of a single input (a projection or filter), so that
+    /// a hidden column may ride along.
+    async fn is_row_wise(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<bool>;
+
+    /// Runs `sql` over the inputs. `carry` names a column of the single input of a row-wise query that is added to
+    /// the end of the result.
+    async fn run(
+        &self,
+        sql: &str,
+        inputs: &[(String, SchemaRef, Vec<RecordBatch>)],
+        carry: Option<&str>,
+    ) -> Result<Vec<RecordBatch>>;
+}

@@ -1,0 +1,1 @@
+//! What payloads and GIS files mean: one file a format; pure decoding, no network, no runtime.

@@ -1,0 +1,1 @@
+//! One catalog and one SQL session over the lake.

@@ -1,0 +1,1 @@
+//! The doors: HTTP and the PostgreSQL wire protocol over one SQL session.

@@ -1,0 +1,1 @@
+//! Space and time for DataFusion: geometry, H3 and time functions, nearest-neighbour search.

@@ -1,0 +1,1 @@
+//! Twin models, their state in three tenses, scenarios and simulation runs.
