@@ -1,0 +1,31 @@
+//! The generated files: written by the program itself, compared on CI.
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{cargo, root, run};
+
+/// File, arguments of `twinlake schema` that print it.
+const FILES: &[(&str, &str)] = &[("schemas/pipeline.schema.json", "pipeline"), ("schemas/openapi.json", "openapi")];
+
+/// Writes each file, or with `check` fails when one is stale.
+pub fn generate(check: bool) -> Result<()> {
+    run(cargo().args(["build", "--package", "twinlake-cli"]))?;
+    for (file, what) in FILES {
+        let output = cargo().args(["run", "--quiet", "--package", "twinlake-cli", "--", "schema", what]).output()?;
+        if !output.status.success() {
+            bail!("twinlake schema {what}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let path = root().join(file);
+        if check {
+            let committed = std::fs::read(&path).with_context(|| format!("{file} is missing: run cargo xtask gen"))?;
+            if committed != output.stdout {
+                bail!("{file} is stale: run cargo xtask gen");
+            }
+            println!("{file} is up to date");
+        } else {
+            std::fs::write(&path, &output.stdout)?;
+            println!("wrote {file}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Installs what the tests need on a fresh Debian machine, and says so.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{output, root, run};
+
+/// Program, Debian package.
+const PROGRAMS: &[(&str, &str)] = &[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("psql", "postgresql-client")];
+
+/// What the notebook and the client tests import.
+const PYTHON: &[&str] = &[
+    "nbclient==0.10.2",
+    "ipykernel==6.29.5",
+    "pandas==2.2.3",
+    "matplotlib==3.9.2",
+    "psycopg[binary]==3.2.3",
+    "deltalake==1.2.1",
+];
+
+/// Where the tests' Python lives; kept with the build so that a second run is quick.
+pub fn python_environment() -> PathBuf {
+    target().join("python")
+}
+
+/// The build folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Installs every missing program and the Python environment.
+pub fn setup() -> Result<()> {
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        println!("installing Debian packages: {}", missing.join(" "));
+        apt(&["update", "-qq"])?;
+        let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        arguments.extend(&missing);
+        apt(&arguments)?;
+    }
+    python()
+}
+
+/// The path of a program, also in the `sbin` folders that a user's PATH leaves out.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let root_user = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
+    let mut command = if root_user { Command::new("apt-get") } else { Command::new("sudo") };
+    if !root_user {
+        command.arg("apt-get");
+    }
+    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        .context("cannot install Debian packages; install mosquitto, mosquitto-clients and postgresql-client yourself")
+}
+
+fn python() -> Result<()> {
+    let environment = python_environment();
+    let marker = environment.join("installed.txt");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("creating a Python environment in {} with: {}", environment.display(), PYTHON.join(" "));
+    if !Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment).status()?.success() {
+        println!("installing Debian packages: python3 python3-venv");
+        apt(&["update", "-qq"])?;
+        apt(&["install", "-y", "-qq", "--no-install-recommends", "python3", "python3-venv"])?;
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    }
+    let python = environment.join("bin/python");
+    if !python.is_file() {
+        bail!("no Python at {}", python.display());
+    }
+    run(Command::new(python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PYTHON))?;
+    std::fs::write(marker, wanted)?;
+    Ok(())
+}
