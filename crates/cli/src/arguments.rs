@@ -1,0 +1,187 @@
+//! The command line: names that outside scripts rely on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// A city's and its factories' past, present and future in one relation.
+#[derive(Debug, Parser)]
+#[command(name = "twinlake", version, about, propagate_version = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where the lake is: a folder or a URL [default: ./twinlake-data]
+    #[arg(long, global = true, value_name = "URL", env = "TWINLAKE_LAKE")]
+    pub lake: Option<String>,
+    /// A TOML file with settings (lake, http, postgres, mqtt, pipelines, twins, scenarios)
+    #[arg(long, global = true, value_name = "FILE", env = "TWINLAKE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Say what is going on; twice says why
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// No progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// Where the doors are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Doors {
+    /// HTTP address [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", env = "TWINLAKE_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// PostgreSQL address [default: 127.0.0.1:5433]
+    #[arg(long, value_name = "ADDRESS", env = "TWINLAKE_POSTGRES")]
+    pub postgres: Option<SocketAddr>,
+    /// MQTT broker address [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDRESS", env = "TWINLAKE_MQTT")]
+    pub mqtt: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Helsinki in one go: broker, lake, map, live vehicles, twins and a what-if
+    Demo(DemoOptions),
+    /// Serve the lake over HTTP, PostgreSQL and MQTT until Ctrl-C
+    Serve(ServeOptions),
+    /// Run pipelines
+    Run {
+        /// Pipeline files
+        #[arg(required = true, value_name = "FILE.toml")]
+        files: Vec<PathBuf>,
+        /// Until the inputs are exhausted, instead of until Ctrl-C
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check pipelines without running them
+    Validate {
+        /// Pipeline files
+        #[arg(required = true, value_name = "FILE.toml")]
+        files: Vec<PathBuf>,
+    },
+    /// Run the [[tests]] of pipelines
+    Test {
+        /// Pipeline files
+        #[arg(required = true, value_name = "FILE.toml")]
+        files: Vec<PathBuf>,
+    },
+    /// Draw a pipeline as a Mermaid or DOT graph
+    Graph {
+        /// The pipeline file
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+        /// DOT for Graphviz instead of Mermaid
+        #[arg(long)]
+        dot: bool,
+    },
+    /// Ask the lake in SQL, at a prompt or with -c
+    Sql(SqlOptions),
+    /// Run a simulation operator on the twins or straight on the field's own files
+    Simulate(SimulateOptions),
+    /// Print a generated schema
+    #[command(hide = true)]
+    Schema {
+        /// Which one
+        what: SchemaKind,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoOptions {
+    /// Exit when all is shown, instead of serving until Ctrl-C
+    #[arg(long)]
+    pub once: bool,
+    /// How many times faster than the original pace the capture is replayed; 0 is as fast as possible
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub speed: f64,
+    #[command(flatten)]
+    pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeOptions {
+    /// Pipelines to run beside the service
+    #[arg(long = "pipeline", value_name = "FILE.toml")]
+    pub pipelines: Vec<PathBuf>,
+    #[command(flatten)]
+    pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SqlOptions {
+    /// Run these statements and exit
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    pub command: Option<String>,
+    /// How to print results
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SimulateOptions {
+    /// The operator, for example traffic_assignment
+    pub operator: String,
+    /// The network, in the field's own format (.tntp); without it the twins are the network
+    #[arg(long, value_name = "FILE")]
+    pub network: Option<PathBuf>,
+    /// The demand, in the field's own format (.tntp)
+    #[arg(long, value_name = "FILE")]
+    pub demand: Option<PathBuf>,
+    /// A parameter of the operator
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The scenario to run in (twins only)
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<String>,
+    /// The seed of the random numbers
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Write the result rows to this file
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How to write the result rows [default: by the file's ending, else table]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Print the summary (objective, gap, iterations) in this form instead of the rows
+    #[arg(long, value_enum)]
+    pub summary: Option<SummaryFormat>,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// Comma-separated, with a header
+    Csv,
+    /// An array of objects
+    Json,
+    /// An Arrow IPC stream
+    Arrow,
+    /// A Parquet file
+    Parquet,
+}
+
+/// How a summary is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SummaryFormat {
+    /// One JSON object
+    Json,
+}
+
+/// The schemas that can be printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    /// JSON Schema of pipeline files
+    Pipeline,
+    /// OpenAPI of the HTTP service
+    Openapi,
+}

@@ -1,0 +1,103 @@
+//! Settings: command line before environment before `--config` file before defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use twinlake_contracts::{Error, Place};
+
+use crate::WrongUse;
+use crate::arguments::{Doors, Global};
+
+/// The file that `--config` names.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    lake: Option<String>,
+    http: Option<SocketAddr>,
+    postgres: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    /// Pipelines that `serve` runs, relative to the file.
+    #[serde(default)]
+    pipelines: Vec<PathBuf>,
+    /// A folder of twin models, relative to the file.
+    twins: Option<PathBuf>,
+    /// A folder of scenarios, relative to the file.
+    scenarios: Option<PathBuf>,
+}
+
+/// What holds for this run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The lake's folder or URL.
+    pub lake: String,
+    /// Whether bars are drawn.
+    pub progress: bool,
+    /// Pipelines named in the configuration.
+    pub pipelines: Vec<PathBuf>,
+    /// The folder of twin models, if one was named.
+    pub twins: Option<PathBuf>,
+    /// The folder of scenarios, if one was named.
+    pub scenarios: Option<PathBuf>,
+    doors: Doors,
+}
+
+impl Settings {
+    /// Reads the configuration file, if any, and puts the command line over it.
+    pub fn resolve(global: &Global) -> anyhow::Result<Self> {
+        let (file, folder) = match &global.config {
+            None => (ConfigFile::default(), PathBuf::new()),
+            Some(path) => {
+                (read_config(path)?, path.parent().map(Path::to_owned).unwrap_or_default())
+            }
+        };
+        let beside = |path: &PathBuf| folder.join(path);
+        Ok(Self {
+            lake: global.lake.clone().or(file.lake).unwrap_or_else(|| "./twinlake-data".to_owned()),
+            progress: !global.no_progress,
+            pipelines: file.pipelines.iter().map(beside).collect(),
+            twins: file.twins.as_ref().map(beside),
+            scenarios: file.scenarios.as_ref().map(beside),
+            doors: Doors { http: file.http, postgres: file.postgres, mqtt: file.mqtt },
+        })
+    }
+
+    /// The HTTP address.
+    pub fn http(&self, given: &Doors) -> SocketAddr {
+        given.http.or(self.doors.http).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+
+    /// The PostgreSQL address.
+    pub fn postgres(&self, given: &Doors) -> SocketAddr {
+        given.postgres.or(self.doors.postgres).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5433)))
+    }
+
+    /// The MQTT address.
+    pub fn mqtt(&self, given: &Doors) -> SocketAddr {
+        given.mqtt.or(self.doors.mqtt).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 1883)))
+    }
+}
+
+fn read_config(path: &Path) -> anyhow::Result<ConfigFile> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", path.display()))))?;
+    toml::from_str(&text)
+        .map_err(|error| {
+            let place = error.span().map(|span| place_of(path, &text, span.start)).unwrap_or_default();
+            WrongUse(Error::config(error.message()).at(place))
+        })
+        .context("the configuration cannot be used")
+        .map_err(|error| match error.downcast::<WrongUse>() {
+            Ok(wrong) => wrong.into(),
+            Err(error) => error,
+        })
+}
+
+fn place_of(path: &Path, text: &str, offset: usize) -> Place {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
+    let shown = text.lines().nth(line - 1).unwrap_or_default().to_owned();
+    Place { file: Some(path.to_owned()), line, column, text: shown, length: 1 }
+}
