@@ -1,1 +1,28 @@
 //! Space and time for DataFusion: geometry, H3 and time functions, nearest-neighbour search.
+//!
+//! Geometry travels as WKB in `Binary` columns whose field says `geoarrow.wkb` and names a coordinate reference
+//! system; [`register`] adds every function to a session. Rules that hold for all of them:
+//!
+//! - null in, null out; a value that an empty geometry does not have (the `st_x` of `POINT EMPTY`) is null;
+//! - damaged WKB, a coordinate that is not finite, or a value out of range is an error that names the function;
+//! - lengths, areas and distances of planar functions are in the units of the reference system (degrees in
+//!   `OGC:CRS84`); functions with `sphere` or `spheroid` in their name take longitude and latitude in degrees, give
+//!   metres, and refuse geometries of any other reference system;
+//! - two geometries of different reference systems never meet: that is an error when the query is planned;
+//! - geometries are planar: a third coordinate is kept by `st_geomfromtext`, `st_geomfromwkb`, `st_astext` and
+//!   `st_asbinary` and ignored by all others.
+
+mod call;
+mod definition;
+mod functions;
+mod geometry;
+mod metric;
+mod nearest;
+mod register;
+#[cfg(test)]
+mod testing;
+
+pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
+pub use metric::EARTH_MEAN_RADIUS_M;
+pub use nearest::{Nearest, NearestIndex};
+pub use register::{functions, register};

@@ -1,0 +1,181 @@
+//! One call of a function: its columns, with constants decoded once.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayAccessor, ArrayRef, BinaryArray, Float64Array, Int64Array, IntervalMonthDayNanoArray,
+    StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::cast::{
+    as_binary_array, as_float64_array, as_int64_array, as_string_array, as_timestamp_microsecond_array,
+};
+use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::logical_expr::ColumnarValue;
+use geo::Geometry;
+
+use crate::definition::{Kind, Parameter};
+use crate::geometry;
+
+/// The arguments of one call over `rows` rows.
+pub(crate) struct Call<'a> {
+    /// The function's name.
+    pub name: &'static str,
+    /// How many rows to compute.
+    pub rows: usize,
+    /// The fields of the arguments.
+    pub fields: &'a [FieldRef],
+    columns: Vec<(ArrayRef, bool)>,
+}
+
+impl<'a> Call<'a> {
+    /// Checks the types that coercion promised, so that bodies can rely on them.
+    pub(crate) fn new(
+        name: &'static str,
+        rows: usize,
+        fields: &'a [FieldRef],
+        arguments: &[ColumnarValue],
+        parameters: &[Parameter],
+    ) -> Result<Self> {
+        let columns = arguments
+            .iter()
+            .zip(parameters)
+            .map(|(value, (_, kind))| {
+                let (array, constant) = match value {
+                    ColumnarValue::Array(array) => (Arc::clone(array), false),
+                    ColumnarValue::Scalar(scalar) => (scalar.to_array_of_size(1)?, true),
+                };
+                // Callers that plan by hand may skip coercion; a cast is cheap to decide on.
+                let array = match kind {
+                    Kind::Geometry | Kind::Bytes if *array.data_type() != DataType::Binary => {
+                        arrow::compute::cast(&array, &DataType::Binary)?
+                    }
+                    Kind::Text if *array.data_type() != DataType::Utf8 => {
+                        arrow::compute::cast(&array, &DataType::Utf8)?
+                    }
+                    _ => array,
+                };
+                Ok((array, constant))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { name, rows, fields, columns })
+    }
+
+    /// How many arguments were given.
+    pub(crate) fn arity(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// An execution error that names the function.
+    pub(crate) fn error<T>(&self, message: impl std::fmt::Display) -> Result<T> {
+        exec_err!("{}: {message}", self.name)
+    }
+
+    /// Computes each row; `None` is null.
+    pub(crate) fn rows<C, T>(&self, compute: impl FnMut(usize) -> Result<Option<T>>) -> Result<ArrayRef>
+    where
+        C: FromIterator<Option<T>> + Array + 'static,
+    {
+        Ok(Arc::new((0..self.rows).map(compute).collect::<Result<C>>()?))
+    }
+
+    fn column(&self, index: usize) -> Result<(&ArrayRef, bool)> {
+        match self.columns.get(index) {
+            Some((array, constant)) => Ok((array, *constant)),
+            None => self.error(format!("argument {} is missing", index + 1)),
+        }
+    }
+
+    pub(crate) fn numbers(&self, index: usize) -> Result<Values<&Float64Array>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_float64_array(array)?, constant })
+    }
+
+    pub(crate) fn integers(&self, index: usize) -> Result<Values<&Int64Array>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_int64_array(array)?, constant })
+    }
+
+    pub(crate) fn texts(&self, index: usize) -> Result<Values<&StringArray>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_string_array(array)?, constant })
+    }
+
+    pub(crate) fn timestamps(&self, index: usize) -> Result<Values<&TimestampMicrosecondArray>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_timestamp_microsecond_array(array)?, constant })
+    }
+
+    pub(crate) fn intervals(&self, index: usize) -> Result<Values<&IntervalMonthDayNanoArray>> {
+        let (array, constant) = self.column(index)?;
+        let array = datafusion::common::cast::as_interval_mdn_array(array)?;
+        Ok(Values { array, constant })
+    }
+
+    pub(crate) fn bytes(&self, index: usize) -> Result<Values<&BinaryArray>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_binary_array(array)?, constant })
+    }
+
+    pub(crate) fn geometries(&self, index: usize) -> Result<Geometries<'_>> {
+        Ok(Geometries { name: self.name, values: self.bytes(index)?, constant: OnceCell::new() })
+    }
+}
+
+/// A column of values, or one value that stands for all rows.
+pub(crate) struct Values<A: ArrayAccessor> {
+    array: A,
+    constant: bool,
+}
+
+impl<A: ArrayAccessor> Values<A> {
+    /// The value of a row; `None` is null.
+    pub(crate) fn get(&self, row: usize) -> Option<A::Item> {
+        let index = if self.constant { 0 } else { row };
+        self.array.is_valid(index).then(|| self.array.value(index))
+    }
+}
+
+/// A column of geometries; a constant is decoded once.
+pub(crate) struct Geometries<'a> {
+    name: &'static str,
+    values: Values<&'a BinaryArray>,
+    constant: OnceCell<Geometry>,
+}
+
+impl Geometries<'_> {
+    /// The geometry of a row, checked; `None` is null.
+    pub(crate) fn get(&self, row: usize) -> Result<Option<Cow<'_, Geometry>>> {
+        let Some(bytes) = self.values.get(row) else { return Ok(None) };
+        if !self.values.constant {
+            return Ok(Some(Cow::Owned(self.decode(bytes)?)));
+        }
+        if let Some(known) = self.constant.get() {
+            return Ok(Some(Cow::Borrowed(known)));
+        }
+        let decoded = self.decode(bytes)?;
+        Ok(Some(Cow::Borrowed(self.constant.get_or_init(|| decoded))))
+    }
+
+    /// The WKB of a row, structure checked, coordinates as they are; `None` is null.
+    pub(crate) fn wkb(&self, row: usize) -> Result<Option<wkb::reader::Wkb<'_>>> {
+        self.values
+            .get(row)
+            .map(|bytes| geometry::read(bytes).map_err(|error| self.name_function(error)))
+            .transpose()
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Geometry> {
+        geometry::decode(bytes).map_err(|error| self.name_function(error))
+    }
+
+    fn name_function(&self, error: twinlake_contracts::Error) -> DataFusionError {
+        let message = match error {
+            twinlake_contracts::Error::Data { message, .. } => message,
+            other => other.to_string(),
+        };
+        DataFusionError::Execution(format!("{}: {message}", self.name))
+    }
+}
