@@ -1,0 +1,34 @@
+//! What happens to rows: one file a transform, one line in [`transforms`].
+
+mod clean;
+mod sql;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use twinlake_contracts::{Registry, Result, SqlEngine, Transform};
+
+/// All transforms, by the value of `type`.
+pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
+    Registry::new("transform").with::<sql::Sql>().with::<clean::Clean>()
+}
+
+/// What a transform learns about its place in the pipeline.
+pub struct TransformContext<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The steps whose rows it takes, with their schemas.
+    pub inputs: Vec<(String, SchemaRef)>,
+    /// Whether the rows stand for messages of an endless stream (and not for a file that ends).
+    pub messages: bool,
+    /// Plans and runs SQL.
+    pub engine: Arc<dyn SqlEngine>,
+}
+
+/// The settings of a transform, ready to build it once the schemas of its inputs are known.
+#[async_trait]
+pub trait TransformBuilder: Send + Sync {
+    /// Checks the settings against the inputs and builds. Errors quote the key or value at fault.
+    async fn build(&self, context: &TransformContext<'_>) -> Result<Box<dyn Transform>>;
+}
