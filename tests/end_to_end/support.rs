@@ -21,7 +21,7 @@ pub fn binary() -> &'static Path {
         let here = std::env::current_exe().unwrap();
         let folder = here.parent().unwrap().parent().unwrap();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.current_dir(repository()).args(["build", "--quiet", "--package", "twinlake-cli"]);
+        build.current_dir(repository()).args(["build", "--quiet", "--workspace", "--bins"]);
         build.env("CARGO_TARGET_DIR", folder.parent().unwrap());
         if folder.ends_with("release") {
             build.arg("--release");

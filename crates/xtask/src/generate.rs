@@ -1,17 +1,21 @@
 //! The generated files: written by the program itself, compared on CI.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, root, run};
+use crate::setup::target;
 
 /// File, arguments of `twinlake schema` that print it.
 const FILES: &[(&str, &str)] = &[("schemas/pipeline.schema.json", "pipeline"), ("schemas/openapi.json", "openapi")];
 
 /// Writes each file, or with `check` fails when one is stale.
 pub fn generate(check: bool) -> Result<()> {
-    run(cargo().args(["build", "--package", "twinlake-cli"]))?;
+    // The whole workspace, so that the libraries are built with the features that the tests build them with: once.
+    run(cargo().args(["build", "--workspace", "--bins"]))?;
     for (file, what) in FILES {
-        let output = cargo().args(["run", "--quiet", "--package", "twinlake-cli", "--", "schema", what]).output()?;
+        let output = Command::new(target().join("debug/twinlake")).args(["schema", what]).output()?;
         if !output.status.success() {
             bail!("twinlake schema {what}: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -10,7 +10,7 @@ pub fn test(long: bool, install: bool) -> Result<()> {
     if install {
         setup::setup()?;
     }
-    run(cargo().args(["build", "--workspace"]))?;
+    run(cargo().args(["build", "--workspace", "--bins"]))?;
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]);
     environment(&mut command);

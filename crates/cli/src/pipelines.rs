@@ -1,0 +1,238 @@
+//! `twinlake run`, and the pipelines that `serve` and `demo` run beside themselves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use twinlake_contracts::{SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type};
+use twinlake_lake::{Lake, RunRecord};
+use twinlake_pipeline::{Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, lineage};
+use twinlake_query::Engine;
+
+use crate::progress;
+use crate::settings::Settings;
+use crate::town::Town;
+
+/// Everything that a pipeline file may name.
+pub fn components() -> Arc<Components> {
+    Arc::new(Components::new(
+        twinlake_sources::registry(),
+        twinlake_formats::decoders(),
+        twinlake_formats::readers(),
+    ))
+}
+
+/// SQL for pipelines that are checked but not run: no lake behind it.
+pub fn sql_engine() -> Arc<dyn SqlEngine> {
+    Arc::new(twinlake_query::Functions::default())
+}
+
+/// A pipeline that runs.
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Its counters.
+    pub stats: Arc<RunnerStats>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<twinlake_contracts::Result<RunReport>>,
+}
+
+impl Running {
+    /// Tells it to finish what it has, waits for the last commit, and gives its report.
+    pub async fn stop(self) -> Result<RunReport> {
+        // A pipeline that has ended by itself no longer listens.
+        let _ = self.stop.send(true);
+        Ok(self.task.await.map_err(|error| anyhow!("pipeline {} ended early: {error}", self.name))??)
+    }
+
+    /// Waits for its inputs to be exhausted.
+    pub async fn finish(self) -> Result<RunReport> {
+        Ok(self.task.await.map_err(|error| anyhow!("pipeline {} ended early: {error}", self.name))??)
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// Loads and checks a file; every mistake is in the error. `variables` stand before the environment.
+pub async fn load(file: &Path, engine: &Arc<Engine>, variables: &[(&str, String)]) -> Result<Plan> {
+    let text = std::fs::read_to_string(file).map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
+    let lookup = |name: &str| {
+        let given = variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        given.or_else(|| std::env::var(name).ok())
+    };
+    let (pipeline, found) = Pipeline::parse_with(&text, Some(file), &components(), &lookup);
+    let Some(pipeline) = pipeline else { bail!(told(&found)) };
+    let (plan, more) = Plan::check(pipeline, &(Arc::clone(engine) as Arc<dyn SqlEngine>)).await;
+    for warning in found.warnings.iter().chain(&more.warnings) {
+        tracing::warn!("{warning}");
+    }
+    plan.ok_or_else(|| anyhow!(told(&more)))
+}
+
+fn told(found: &Diagnostics) -> String {
+    found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Starts a pipeline on the lake; the run and the lineage are recorded.
+pub async fn start(town: &Town, plan: Plan) -> Result<Running> {
+    record_lineage(&town.lake, &plan.pipeline).await?;
+    let name = plan.pipeline.name.clone();
+    let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
+    let runner = Runner::new(plan, store, Arc::clone(&town.engine) as _);
+    let stats = runner.stats();
+    let (stop, stopped) = watch::channel(false);
+    let lake = Arc::clone(&town.lake);
+    let pipeline = name.clone();
+    let counted = Arc::clone(&stats);
+    let task = tokio::spawn(async move {
+        let started_at_us = now_us();
+        let outcome = runner.run(stopped).await;
+        let snapshot = counted.snapshot();
+        let (status, outputs, summary) = match &outcome {
+            Ok(report) => (
+                if report.stopped { "cancelled" } else { "succeeded" },
+                json!(report.versions),
+                json!(snapshot),
+            ),
+            Err(error) => ("failed", json!({}), json!({ "error": error.to_string(), "stats": snapshot })),
+        };
+        let record = RunRecord {
+            run_id: format!("{pipeline}-{started_at_us}"),
+            kind: "pipeline".to_owned(),
+            name: pipeline,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            status: status.to_owned(),
+            parameters: "{}".to_owned(),
+            inputs: "{}".to_owned(),
+            outputs: outputs.to_string(),
+            rows: snapshot.rows.values().sum::<u64>() as i64,
+            rejects: snapshot.rejects.values().sum::<u64>() as i64,
+            summary: summary.to_string(),
+            started_at_us,
+            finished_at_us: Some(now_us()),
+            ..RunRecord::default()
+        };
+        if let Err(error) = lake.record_run(record).await {
+            // The rows are in; only the note about the run is not.
+            tracing::warn!("the run is not recorded in meta.runs: {error}");
+        }
+        outcome
+    });
+    Ok(Running { name, stats, stop, task })
+}
+
+/// `twinlake run`: until the inputs are exhausted, or Ctrl-C.
+pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<()> {
+    let town = Town::open(settings).await?;
+    let mut plans = Vec::new();
+    for file in files {
+        let plan = load(file, &town.engine, &[]).await?;
+        let endless = plan.pipeline.sources.values().find(|source| source.is_endless());
+        if once && let Some(source) = endless {
+            tracing::warn!("{}: a source has no end ({}); --once ends at Ctrl-C", plan.pipeline.name, source.description);
+        }
+        plans.push(plan);
+    }
+    let mut pipelines = Vec::new();
+    for plan in plans {
+        pipelines.push(start(&town, plan).await?);
+    }
+    let bar = progress::spinner(settings.progress, "running");
+    let stopped = loop {
+        tokio::select! {
+            () = crate::serve::interrupted() => break true,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+        let (mut messages, mut rows, mut rejects) = (0, 0, 0);
+        for pipeline in &pipelines {
+            let now = pipeline.stats.snapshot();
+            messages += now.messages;
+            rows += now.rows.values().sum::<u64>();
+            rejects += now.rejects.values().sum::<u64>();
+        }
+        bar.set_message(format!("{messages} messages, {rows} rows, {rejects} rejects"));
+        if pipelines.iter().all(Running::is_finished) {
+            break false;
+        }
+    };
+    bar.finish_and_clear();
+    let mut failure = None;
+    for pipeline in pipelines {
+        let name = pipeline.name.clone();
+        match if stopped { pipeline.stop().await } else { pipeline.finish().await } {
+            Ok(report) => println!("{}", report_line(&report)),
+            Err(error) if failure.is_none() => failure = Some(error.context(format!("pipeline {name} failed"))),
+            Err(error) => eprintln!("error: pipeline {name} failed: {error:#}"),
+        }
+    }
+    town.lake.close().await?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// One line on what a run did.
+pub fn report_line(report: &RunReport) -> String {
+    let rejects = if report.stats.rejects.is_empty() {
+        "0 rejects".to_owned()
+    } else {
+        let by_reason: Vec<String> =
+            report.stats.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        format!("{} rejects ({})", report.rejects(), by_reason.join(", "))
+    };
+    format!(
+        "{}: {} messages, {} rows, {rejects} in {:.1} s",
+        report.pipeline,
+        report.stats.messages,
+        report.rows(),
+        (report.finished_us - report.started_us) as f64 / 1e6
+    )
+}
+
+/// Puts the pipeline's edges into `meta.lineage`, each once a change.
+async fn record_lineage(lake: &Arc<Lake>, pipeline: &Pipeline) -> Result<()> {
+    let edges = lineage(pipeline);
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let schema = Arc::new(Schema::new(vec![
+        text("pipeline"),
+        text("step"),
+        text("kind"),
+        text("input"),
+        text("output"),
+        Field::new("recorded_at", timestamp_type(), true),
+    ]));
+    let column = |value: &dyn Fn(&twinlake_pipeline::Edge) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(edges.iter().map(value)))
+    };
+    let now = now_us();
+    let rows = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![
+            column(&|_| pipeline.name.clone()),
+            column(&|edge| edge.step.clone()),
+            column(&|edge| edge.kind.to_string()),
+            column(&|edge| edge.input.clone()),
+            column(&|edge| edge.output.clone()),
+            Arc::new(TimestampMicrosecondArray::from(vec![now; edges.len()]).with_timezone("UTC")),
+        ],
+    )?;
+    let table = lake
+        .open_table(TableSpec {
+            name: TableName::parse("meta.lineage")?,
+            schema,
+            description: "Which step of which pipeline takes and gives what; one set of rows each time a pipeline starts.".to_owned(),
+        })
+        .await?;
+    let writer = format!("{}/lineage", pipeline.name);
+    table.add_fresh(&writer, rows).await?;
+    // The writer's sequence is the instant: it only grows.
+    table.commit(&writer, now as u64, WriteMode::Append).await?;
+    Ok(())
+}

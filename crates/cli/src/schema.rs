@@ -1,0 +1,17 @@
+//! `twinlake schema`: what `cargo xtask gen` writes to `schemas/`.
+
+use anyhow::Result;
+
+use crate::arguments::SchemaKind;
+use crate::pipelines::components;
+
+/// Prints a generated schema.
+pub fn print(what: SchemaKind) -> Result<()> {
+    match what {
+        SchemaKind::Pipeline => {
+            println!("{}", serde_json::to_string_pretty(&twinlake_pipeline::pipeline_schema(&components()))?);
+        }
+        SchemaKind::Openapi => println!("{}", twinlake_service::Service::openapi()?.trim_end()),
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! `twinlake serve`: the lake behind its doors until Ctrl-C.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use twinlake_service::{Reading, Running, Service, ServiceSettings};
+use twinlake_sources::{Broker, BrokerSettings};
+
+use crate::arguments::{Doors, ServeOptions};
+use crate::pipelines;
+use crate::settings::Settings;
+use crate::town::Town;
+
+/// The open doors.
+pub struct Doorway {
+    pub service: Running,
+    pub broker: Arc<Broker>,
+}
+
+impl Doorway {
+    /// Opens HTTP, PostgreSQL and MQTT. `claims` are the topics that pipelines about to start will record: their
+    /// publishers wait for them.
+    pub async fn open(
+        settings: &Settings,
+        doors: &Doors,
+        town: &Town,
+        claims: Vec<Vec<String>>,
+    ) -> Result<Self> {
+        let mqtt = settings.mqtt(doors);
+        let broker = Broker::start(BrokerSettings { claims, ..BrokerSettings::new(mqtt.to_string()) }).await?;
+        let service = ServiceSettings {
+            http: settings.http(doors),
+            postgres: settings.postgres(doors),
+            ..ServiceSettings::default()
+        };
+        let service = Service::start(service, Arc::clone(&town.engine), Arc::clone(&town.twins)).await?;
+        let counted = Arc::clone(&broker);
+        service.metrics().report("mqtt_connections", "MQTT connections that are open", move || {
+            vec![Reading::new(counted.stats().connections as f64)]
+        });
+        let counted = Arc::clone(&broker);
+        service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
+            vec![Reading::new(counted.stats().messages as f64)]
+        });
+        Ok(Self { service, broker })
+    }
+
+    /// Where to go on asking, in lines.
+    pub fn addresses(&self) -> String {
+        let (http, postgres) = (self.service.http_addr(), self.service.postgres_addr());
+        format!(
+            "  HTTP        http://{http}   (POST /v1/sql, GET /v1/twins/vehicle, /openapi.json, /metrics)\n  \
+             PostgreSQL  psql -h {} -p {} -U twinlake twinlake\n  \
+             MQTT        mqtt://{}",
+            postgres.ip(),
+            postgres.port(),
+            self.broker.local_addr()
+        )
+    }
+
+    /// Shows what the pipelines have done in `/metrics`.
+    pub fn show(&self, running: &[pipelines::Running]) {
+        let stats: Vec<_> = running.iter().map(|one| (one.name.clone(), Arc::clone(&one.stats))).collect();
+        type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
+        let counters: [(&str, &str, Counter); 5] = [
+            ("pipeline_messages", "Messages safe in the log, by pipeline", |now| now.messages),
+            ("pipeline_rows", "Rows given to sinks, by pipeline", |now| now.rows.values().sum()),
+            ("pipeline_rejects", "Messages and rows refused, by pipeline", |now| now.rejects.values().sum()),
+            ("pipeline_errors", "Outside failures met and tried again, by pipeline", |now| now.errors),
+            ("pipeline_uncommitted", "Messages in the log that no commit has reached, by pipeline", |now| {
+                now.last_sequence.saturating_sub(now.committed_sequence)
+            }),
+        ];
+        for (name, help, read) in counters {
+            let stats = stats.clone();
+            self.service.metrics().report(name, help, move || {
+                stats
+                    .iter()
+                    .map(|(pipeline, stats)| {
+                        Reading::new(read(&stats.snapshot()) as f64).label("pipeline", pipeline.clone())
+                    })
+                    .collect()
+            });
+        }
+    }
+
+    /// Closes all doors.
+    pub async fn close(self) {
+        self.service.shutdown().await;
+        self.broker.shutdown().await;
+    }
+}
+
+/// Serves until Ctrl-C.
+pub async fn run(settings: &Settings, options: &ServeOptions) -> Result<()> {
+    let town = Town::open(settings).await?;
+    let mqtt = settings.mqtt(&options.doors);
+    let mut plans = Vec::new();
+    for file in settings.pipelines.iter().chain(&options.pipelines) {
+        plans.push(pipelines::load(file, &town.engine, &[("TWINLAKE_MQTT", mqtt.to_string())]).await?);
+    }
+    let claims = plans.iter().flat_map(|plan| broker_topics(plan, &mqtt.to_string())).collect();
+    let doorway = Doorway::open(settings, &options.doors, &town, claims).await?;
+    let mut running = Vec::new();
+    for plan in plans {
+        running.push(pipelines::start(&town, plan).await?);
+    }
+    doorway.show(&running);
+    doorway.service.readiness().set("pipelines", true);
+    println!("serving {}\n{}", town.lake.location(), doorway.addresses());
+    interrupted().await;
+    shut(doorway, running, &town).await
+}
+
+/// Stops in the order of the flow: pipelines first (the last commit), then the doors, then the lake.
+pub async fn shut(doorway: Doorway, running: Vec<pipelines::Running>, town: &Town) -> Result<()> {
+    doorway.service.readiness().set("pipelines", false);
+    let mut failure = None;
+    for pipeline in running {
+        match pipeline.stop().await {
+            Ok(report) => println!("{}", pipelines::report_line(&report)),
+            Err(error) => failure = Some(error),
+        }
+    }
+    doorway.close().await;
+    town.lake.close().await?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// The topics that a plan's embedded-broker sources on `address` record.
+pub fn broker_topics(plan: &twinlake_pipeline::Plan, address: &str) -> Vec<Vec<String>> {
+    plan.pipeline
+        .sources
+        .values()
+        .filter_map(|source| source.settings())
+        .filter(|settings| settings.get("listen").and_then(|listen| listen.as_str()).is_none_or(|at| at == address))
+        .filter_map(|settings| settings.get("topics")?.as_array().cloned())
+        .map(|topics| topics.iter().filter_map(|topic| topic.as_str().map(str::to_owned)).collect())
+        .collect()
+}
+
+/// Returns at Ctrl-C or at the signal that service managers send.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,141 @@
+//! `twinlake simulate`: an operator on the twins, or straight on the field's own files.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
+use twinlake_contracts::{Error, Horizon, Outcome, Parameters, Snapshot};
+use twinlake_query::output;
+
+use crate::WrongUse;
+use crate::arguments::{Format, SimulateOptions};
+use crate::progress;
+use crate::settings::Settings;
+use crate::sql::print_format;
+use crate::town::Town;
+
+/// Runs the operator and prints or writes what it gave.
+pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
+    let registry = twinlake_simulate::registry();
+    let operator = registry.get(&options.operator).map_err(WrongUse)?.describe();
+    let parameters = parse_parameters(&options.set).map_err(WrongUse)?;
+    operator.resolve(&parameters).map_err(WrongUse)?;
+    let (rows, summary) = match &options.network {
+        Some(network) => {
+            if options.scenario.is_some() {
+                let error = Error::config("--scenario works on the twins, not on --network");
+                return Err(WrongUse(error.with_help("leave out --network to run on the twins")).into());
+            }
+            let outcome = on_files(settings, options, network, parameters).await?;
+            let role = operator.outputs.first().map_or("links", |shape| shape.role);
+            let rows = outcome.tables.get(role).cloned().context("the operator gave no rows")?;
+            (vec![rows], serde_json::Value::Object(outcome.summary))
+        }
+        None if options.demand.is_some() => {
+            return Err(WrongUse(Error::config("--demand needs --network")).into());
+        }
+        None => on_twins(settings, options, parameters).await?,
+    };
+    if let Some(file) = &options.output {
+        let format = options.format.map_or_else(|| by_ending(file), Ok)?;
+        let mut writer = fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        write(&rows, format, &mut writer)?;
+    }
+    if options.summary.is_some() {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else if options.output.is_none() {
+        write(&rows, options.format.unwrap_or(Format::Table), &mut std::io::stdout().lock())?;
+    } else {
+        println!("{}", serde_json::to_string(&summary)?);
+    }
+    Ok(())
+}
+
+fn write(rows: &[RecordBatch], format: Format, writer: &mut dyn std::io::Write) -> Result<()> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    Ok(output::write(print_format(format), &first.schema(), rows, writer)?)
+}
+
+/// The field's own files: TNTP networks and trips.
+async fn on_files(
+    settings: &Settings,
+    options: &SimulateOptions,
+    network: &Path,
+    parameters: Parameters,
+) -> Result<Outcome> {
+    let text = read(network)?;
+    let tables = twinlake_formats::tntp::read_network(&text, &network.display().to_string())?;
+    let mut snapshot = Snapshot { tables };
+    if let Some(demand) = &options.demand {
+        let trips = twinlake_formats::tntp::read_trips(&read(demand)?, &demand.display().to_string())?;
+        snapshot.tables.insert("demand".to_owned(), trips);
+    }
+    let bar = progress::spinner(settings.progress && options.output.is_some(), &options.operator);
+    let (name, seed) = (options.operator.clone(), options.seed);
+    let outcome = tokio::task::spawn_blocking(move || {
+        let registry = twinlake_simulate::registry();
+        let told = |_: f64, word: &str| {
+            bar.set_message(word.to_owned());
+            true
+        };
+        let outcome =
+            registry.get(&name)?.run(&snapshot, Horizon { from_us: 0, to_us: 0 }, seed, &parameters, &told);
+        bar.finish_and_clear();
+        outcome
+    });
+    Ok(outcome.await??)
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).map_err(|error| {
+        WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))).into()
+    })
+}
+
+/// The twins of the lake, in the scenario.
+async fn on_twins(
+    settings: &Settings,
+    options: &SimulateOptions,
+    parameters: Parameters,
+) -> Result<(Vec<RecordBatch>, serde_json::Value)> {
+    let town = Town::open(settings).await?;
+    let simulations = town.twins.simulations();
+    let run = simulations
+        .submit(twinlake_twin::SimulationRequest {
+            operator: options.operator.clone(),
+            scenario: options.scenario.clone(),
+            seed: options.seed,
+            parameters,
+        })
+        .await?;
+    let status = simulations.wait(&run).await?;
+    let rows = simulations.result(&run).await?;
+    Ok((rows, serde_json::to_value(status)?))
+}
+
+/// `key=value`; a value that is JSON is taken as such, anything else as text.
+fn parse_parameters(set: &[String]) -> Result<Parameters, Error> {
+    set.iter()
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').ok_or_else(|| {
+                Error::config(format!("'{pair}' is not KEY=VALUE")).with_help("for example --set relative_gap=1e-8")
+            })?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
+            Ok((key.trim().to_owned(), value))
+        })
+        .collect()
+}
+
+fn by_ending(file: &Path) -> Result<Format> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(Format::Json),
+        Some("arrow" | "arrows") => Ok(Format::Arrow),
+        Some("parquet") => Ok(Format::Parquet),
+        _ => {
+            let error = Error::config(format!("cannot tell a format from the name {}", file.display()));
+            Err(WrongUse(error.with_help("add --format csv, json, arrow or parquet")).into())
+        }
+    }
+}

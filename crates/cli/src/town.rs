@@ -1,0 +1,50 @@
+//! Everything that a command needs to ask the lake: lake, SQL engine, twins, scenarios.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use twinlake_lake::{Lake, LakeOptions};
+use twinlake_query::{Engine, Session, SessionSettings};
+use twinlake_twin::Twins;
+
+use crate::assets;
+use crate::settings::Settings;
+
+/// An open lake with its SQL and its twins.
+#[derive(Clone)]
+pub struct Town {
+    pub lake: Arc<Lake>,
+    pub engine: Arc<Engine>,
+    pub twins: Arc<Twins>,
+}
+
+impl Town {
+    /// Opens the lake of the settings with the twin models and scenarios that hold there.
+    pub async fn open(settings: &Settings) -> Result<Self> {
+        let lake = Lake::open(&settings.lake, LakeOptions::default()).await?;
+        let engine = Engine::new(Arc::clone(&lake));
+        let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
+        let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
+        let twins = Twins::load(Arc::clone(&engine), models, scenarios)?;
+        Ok(Self { lake, engine, twins })
+    }
+
+    /// A SQL session that may read local files as tables: for the one who sits at the command line.
+    pub fn session(&self) -> Result<Session> {
+        Ok(self.engine.session(SessionSettings { local_files: true, ..SessionSettings::default() })?)
+    }
+}
+
+/// The files of the folder that was named, else of the usual folder if it is there, else the shipped ones.
+fn texts(
+    named: Option<&Path>,
+    usual: &Path,
+    shipped: fn() -> Vec<(String, String)>,
+) -> Result<Vec<(String, String)>> {
+    match named {
+        Some(folder) => assets::read_folder(folder),
+        None if usual.is_dir() => assets::read_folder(usual),
+        None => Ok(shipped()),
+    }
+}
