@@ -1,1 +1,41 @@
 //! One catalog and one SQL session over the lake.
+//!
+//! [`Engine`] stands over a lake; [`Engine::session`] opens a [`Session`] with settings of its own. A query sees the
+//! newest version of every table it names, each as one consistent snapshot of committed and fresh rows. Sessions
+//! only read: rows come in through pipelines. Times are UTC.
+//!
+//! - `SET twin.as_of | twin.known_at | twin.scenario = '…'`, `RESET`, `SHOW`: [`TwinOptions`], read as [`Tense`].
+//! - `SELECT * FROM twin_at('road_segment', TIMESTAMP '…', scenario => 'x')`: [`Arguments`] for table functions.
+//! - `SELECT * FROM 'trips.parquet'` where [`SessionSettings::local_files`] allows it.
+//! - [`Extension`]s add schemas, tables and table functions to every new session.
+//! - [`output`] writes results as a table, CSV, JSON, an Arrow stream or Parquet.
+//! - [`Engine`] is also the [`SqlEngine`](twinlake_contracts::SqlEngine) of pipelines: the same functions, no tables
+//!   of the lake.
+
+mod arguments;
+mod catalog;
+mod engine;
+mod error;
+mod files;
+mod micro_batch;
+pub mod output;
+mod row_wise;
+mod session;
+mod settings;
+#[cfg(test)]
+mod slt;
+mod statement;
+#[cfg(test)]
+mod testing;
+
+pub use arguments::Arguments;
+pub use engine::{Engine, EngineOptions, Extension};
+pub use error::to_error;
+pub use session::{Session, SessionSettings};
+pub use settings::{Tense, TwinOptions};
+pub use statement::{parse, prepare_statement};
+
+/// The name of the one catalog.
+pub const CATALOG: &str = "twinlake";
+/// The schema of names without a schema.
+pub const DEFAULT_SCHEMA: &str = "public";

@@ -22,6 +22,7 @@ mod register;
 #[cfg(test)]
 mod testing;
 
+pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
 pub use metric::EARTH_MEAN_RADIUS_M;
 pub use nearest::{Nearest, NearestIndex};

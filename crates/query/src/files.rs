@@ -1,0 +1,84 @@
+//! A file as a table: `SELECT … FROM 'trips.parquet'`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::{TableProvider, UrlTableFactory};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::dynamic_file::DynamicListTableFactory;
+use datafusion::prelude::SessionContext;
+use twinlake_contracts::Error;
+
+/// What a file's name must end in to be read, compressed or not.
+const FORMATS: [&str; 5] = ["parquet", "csv", "json", "arrow", "ndjson"];
+
+/// Opens files as tables, or refuses to.
+#[derive(Debug)]
+pub(crate) struct FileTables {
+    allowed: bool,
+    factory: DynamicListTableFactory,
+}
+
+impl FileTables {
+    /// `allowed`: whether this session may read the files of the machine.
+    pub(crate) fn new(allowed: bool) -> Self {
+        Self { allowed, factory: DynamicListTableFactory::default() }
+    }
+
+    /// Hands over the session's state, which knows formats and object stores.
+    pub(crate) fn attach(&self, context: &SessionContext) {
+        self.factory.session_store().with_state(context.state_weak_ref());
+    }
+
+    /// The file as a table; `None` when the name does not look like a file's.
+    pub(crate) async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if !looks_like_a_file(name) {
+            return Ok(None);
+        }
+        let fail = |error: Error| Err(DataFusionError::External(Box::new(error)));
+        if !self.allowed {
+            return fail(
+                Error::config(format!(
+                    "the file '{name}' cannot be read here: files are tables only on the machine itself"
+                ))
+                .with_help("use twinlake sql, or bring the file into the lake with a pipeline"),
+            );
+        }
+        let local = !name.contains("://");
+        if local && !name.contains('*') && !Path::new(name).exists() {
+            return fail(Error::not_found("file", name, []));
+        }
+        match self.factory.try_new(name).await? {
+            Some(table) => Ok(Some(table)),
+            None => fail(
+                Error::config(format!("the file '{name}' cannot be read as a table"))
+                    .with_help(format!("known endings: {}", FORMATS.join(", "))),
+            ),
+        }
+    }
+}
+
+fn looks_like_a_file(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    name.contains('/')
+        || FORMATS.iter().any(|ending| {
+            [String::new(), ".gz".into(), ".zst".into(), ".bz2".into(), ".xz".into()]
+                .iter()
+                .any(|packed: &String| lower.ends_with(&format!(".{ending}{packed}")))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_a_file_by_its_name() {
+        for name in ["trips.parquet", "a/b", "./x.csv.gz", "s3://bucket/x.json"] {
+            assert!(looks_like_a_file(name), "{name}");
+        }
+        for name in ["trips", "trips_parquet", "a.b"] {
+            assert!(!looks_like_a_file(name), "{name}");
+        }
+    }
+}
