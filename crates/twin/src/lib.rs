@@ -1,1 +1,46 @@
 //! Twin models, their state in three tenses, scenarios and simulation runs.
+//!
+//! Past, present and future are one relation:
+//!
+//! - `twin.<model>` is the state of every instance in the tense of the session (`SET twin.as_of`, `twin.known_at`,
+//!   `twin.scenario`), `twin.<model>_history` every reading up to it, `twin_at(model, at, …)` the same in a tense of
+//!   its own, so that one query may compare two.
+//! - A [`Scenario`] forks the city at an instant and costs its overrides.
+//! - `simulate(operator, scenario => …)` freezes the city in that tense, runs an operator, lands its rows in the lake
+//!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
+//! - `meta.twin_models`, `meta.twin_properties`, `meta.scenarios`, `meta.runs` say what there is.
+//!
+//! The four columns of every twin row: `valid_time` (since when the state holds; null on a map, which has no time),
+//! `known_time` (when that became known here), `origin` (`observed`, `forecast`, `simulated`) and `scenario` (the
+//! scenario that the row owes its state to; null where the city as it is says the same).
+//!
+//! What holds, and where it is kept: the fold and its tie rules in `state.rs`, the fork in `view.rs`, which run is
+//! shown in `simulated.rs`, one computation an equal run in `runs.rs`, the demand and its equations in
+//! [`demand`].
+
+mod columns;
+pub mod demand;
+mod functions;
+mod meta;
+mod model;
+mod nearest;
+mod road_graph;
+mod runs;
+mod scenario;
+mod simulated;
+mod snapshot;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod toml_file;
+mod twins;
+mod view;
+
+pub use model::{
+    DemandBinding, KNOWN_TIME, MapBinding, ORIGIN, Property, PropertyType, Relation, SCENARIO,
+    SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
+};
+pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
+pub use scenario::{Override, Scenario, ScenarioFile};
+pub use twins::Twins;

@@ -1,0 +1,165 @@
+//! Table functions: `twin_at`, a twin in a tense of its own, and `simulate`, an operator as a table.
+//!
+//! Both are what they say: the session's `twin.…` settings do not enter, so that one query may look at several
+//! tenses, and the same text means the same in every session.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl};
+use datafusion::common::{ScalarValue, plan_err};
+use datafusion::datasource::TableProvider;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use twinlake_contracts::Parameters;
+use twinlake_query::{Arguments, Tense};
+
+use crate::Twins;
+use crate::runs::{SimulationRequest, result_schema};
+use crate::snapshot::session_in;
+use crate::table::TwinTable;
+use crate::view::through;
+
+/// `twin_at(model, at [, known_at] [, scenario])`: the state of a model, or of `<model>_history`, in that tense.
+/// A null `at` is now; `known_at` and `scenario` that are not given are "all that is known" and "what really is".
+pub(crate) struct TwinAt(pub(crate) Arc<Twins>);
+
+impl std::fmt::Debug for TwinAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TwinAt")
+    }
+}
+
+impl TableFunctionImpl for TwinAt {
+    fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let mut given = Arguments::parse("twin_at", arguments.exprs())?;
+        let names = ["model", "at", "known_at", "scenario"];
+        given.name_positional(&names)?;
+        given.only(&names)?;
+        let Some(model) = given.text("model")? else {
+            return plan_err!("twin_at needs a model, for example twin_at('vehicle', TIMESTAMP '…')");
+        };
+        let tense = Tense {
+            as_of_us: given.instant_us("at")?,
+            known_at_us: given.instant_us("known_at")?,
+            scenario: given.text("scenario")?.filter(|name| !name.is_empty()),
+        };
+        // An unknown scenario fails here, before anything is read.
+        self.0.view(&tense).map_err(through)?;
+        let (model, history) = self.0.table_model(&model).map_err(through)?;
+        Ok(Arc::new(TwinTable::new(&self.0, &model, history, Some(tense))))
+    }
+}
+
+/// `simulate(operator [, scenario] [, seed] [, as_of] [, parameter => value]…)`: the rows of the run. The run starts
+/// when rows are asked for, not when the query is planned or explained; an equal run is answered from its table.
+pub(crate) struct Simulate(pub(crate) Arc<Twins>);
+
+impl std::fmt::Debug for Simulate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Simulate")
+    }
+}
+
+impl TableFunctionImpl for Simulate {
+    fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
+        let mut given = Arguments::parse("simulate", arguments.exprs())?;
+        let own = ["operator", "scenario", "seed", "as_of"];
+        given.name_positional(&own)?;
+        let Some(operator) = given.text("operator")? else {
+            return plan_err!("simulate needs an operator, for example simulate('traffic_assignment')");
+        };
+        let (model, binding) = self.0.simulation(&operator).map_err(through)?;
+        let specs = Twins::simulations(&self.0).parameters(&operator).map_err(through)?;
+        let known: Vec<&str> = own.into_iter().chain(specs.iter().map(|spec| spec.name)).collect();
+        given.only(&known)?;
+        let seed = match u64::try_from(given.integer("seed")?.unwrap_or_default()) {
+            Ok(seed) => seed,
+            Err(_) => return plan_err!("simulate: 'seed' must not be negative"),
+        };
+        let scenario = given.text("scenario")?.filter(|name| !name.is_empty());
+        if let Some(scenario) = &scenario {
+            self.0.scenario(scenario).map_err(through)?;
+        }
+        let mut parameters = Parameters::new();
+        for (name, value) in given.named().filter(|(name, value)| !own.contains(name) && !value.is_null()) {
+            parameters.insert(name.to_owned(), parameter(name, value)?);
+        }
+        let as_of_us = given.instant_us("as_of")?;
+        let request = SimulationRequest { operator, scenario, seed, parameters, as_of_us };
+        let schema = result_schema(&model, &binding);
+        let stream = RunStream { twins: self.0.clone(), request, schema: schema.clone() };
+        Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(stream)])?))
+    }
+}
+
+fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
+    if let Some(Some(text)) = value.try_as_str() {
+        return Ok(json!(text));
+    }
+    match value {
+        ScalarValue::Boolean(Some(flag)) => Ok(json!(flag)),
+        integer if integer.data_type().is_integer() => {
+            match integer.cast_to(&arrow::datatypes::DataType::Int64)? {
+                ScalarValue::Int64(Some(number)) => Ok(json!(number)),
+                _ => plan_err!("simulate: '{name}' is out of range"),
+            }
+        }
+        number if number.data_type().is_numeric() => {
+            match number.cast_to(&arrow::datatypes::DataType::Float64)? {
+                ScalarValue::Float64(Some(number)) if number.is_finite() => Ok(json!(number)),
+                _ => plan_err!("simulate: '{name}' must be a finite number"),
+            }
+        }
+        other => plan_err!("simulate: '{name}' cannot be a {}", other.data_type()),
+    }
+}
+
+struct RunStream {
+    twins: Arc<Twins>,
+    request: SimulationRequest,
+    schema: SchemaRef,
+}
+
+impl std::fmt::Debug for RunStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunStream").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for RunStream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (twins, request, schema) = (self.twins.clone(), self.request.clone(), self.schema.clone());
+        let rows = async move {
+            let simulations = Twins::simulations(&twins);
+            let run_id = simulations.submit(request).await?;
+            let run = simulations.wait(&run_id).await?;
+            let session = session_in(&twins, &Tense::default()).await?;
+            session.execute(&simulations.result_sql(&run)?).await
+        };
+        let wanted = schema.clone();
+        let rows = futures::stream::once(rows)
+            .map_err(through)
+            .try_flatten()
+            .map(move |batch| batch.and_then(|batch| in_schema(&batch, &wanted)));
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
+/// The batch in exactly these types.
+fn in_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields());
+    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from)
+}

@@ -1,0 +1,229 @@
+//! The frozen city: what an operator is given, from which table versions, and a hash that tells equal ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::DataFrame;
+use sha2::{Digest, Sha256};
+use twinlake_contracts::{Error, Parameters, Result, Snapshot, TableName, format_us};
+use twinlake_query::{Session, SessionSettings, Tense};
+
+use crate::Twins;
+use crate::demand;
+use crate::model::{DemandBinding, SimulationBinding};
+
+/// How often a snapshot is taken anew because a table got a new version meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// A snapshot with its provenance.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) snapshot: Snapshot,
+    /// The Delta version of each table that was read.
+    pub(crate) versions: BTreeMap<String, u64>,
+    /// What the demand model says of itself; empty without one.
+    pub(crate) demand: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Reads the inputs of an operator in one tense, and makes its demand.
+pub(crate) async fn freeze(
+    twins: &Twins,
+    binding: &SimulationBinding,
+    tense: &Tense,
+    parameters: &Parameters,
+) -> Result<Frozen> {
+    // Demand is that of the city as it is: closing a street does not change what people want.
+    let without_scenario = Tense { scenario: None, ..tense.clone() };
+    for _ in 0..ATTEMPTS {
+        let mut names = BTreeSet::new();
+        let mut tables = BTreeMap::new();
+        let session = session_in(twins, tense).await?;
+        for (role, sql) in &binding.inputs {
+            tables.insert(role.clone(), read(twins, &session, sql, &mut names).await?);
+        }
+        let wanted = match &binding.demand {
+            None => None,
+            Some(demand) => {
+                let base = session_in(twins, &without_scenario).await?;
+                Some(DemandTables {
+                    nodes: read(twins, &base, &demand.nodes, &mut names).await?,
+                    links: read(twins, &base, &demand.links, &mut names).await?,
+                    buildings: read(twins, &base, &demand.buildings, &mut names).await?,
+                })
+            }
+        };
+        let versions = versions(twins, &names);
+        // Read again: nothing may have changed between the first table and the last.
+        for name in &names {
+            twins.provider(name).await?;
+        }
+        if self::versions(twins, &names) != versions {
+            continue;
+        }
+        let mut made = serde_json::Map::new();
+        if let (Some(wanted), Some(demand)) = (wanted, &binding.demand) {
+            let (table, summary) = make(wanted, demand, parameters.clone()).await?;
+            tables.insert(demand.role.clone(), table);
+            made = summary;
+        }
+        let named = versions.into_iter().map(|(name, version)| (name.to_string(), version)).collect();
+        return Ok(Frozen { snapshot: Snapshot { tables }, versions: named, demand: made });
+    }
+    Err(Error::transient("lake", "the tables of a simulation change faster than they can be read"))
+}
+
+struct DemandTables {
+    nodes: RecordBatch,
+    links: RecordBatch,
+    buildings: RecordBatch,
+}
+
+async fn make(
+    tables: DemandTables,
+    binding: &DemandBinding,
+    parameters: Parameters,
+) -> Result<(RecordBatch, serde_json::Map<String, serde_json::Value>)> {
+    let role = binding.role.clone();
+    let work = move || demand::gravity(&tables.nodes, &tables.links, &tables.buildings, &parameters);
+    let made = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal(format!("the demand '{role}' was not made: {error}")))??;
+    Ok((made.table, made.summary))
+}
+
+/// A session of the engine in that tense.
+pub(crate) async fn session_in(twins: &Twins, tense: &Tense) -> Result<Session> {
+    let session = twins.engine()?.session(SessionSettings::default())?;
+    let instant = |us: Option<i64>| us.map(format_us);
+    let settings = [
+        ("as_of", instant(tense.as_of_us)),
+        ("known_at", instant(tense.known_at_us)),
+        ("scenario", tense.scenario.clone()),
+    ];
+    for (name, value) in settings {
+        if let Some(value) = value {
+            session.sql(&format!("SET twin.{name} = '{}'", value.replace('\'', "''"))).await?;
+        }
+    }
+    Ok(session)
+}
+
+/// Runs one input's SQL; `names` gets the lake tables behind it.
+async fn read(
+    twins: &Twins,
+    session: &Session,
+    sql: &str,
+    names: &mut BTreeSet<TableName>,
+) -> Result<RecordBatch> {
+    let frame: DataFrame = session.sql(sql).await?;
+    names.extend(tables_of(twins, frame.logical_plan()));
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    let batches = frame.collect().await.map_err(|error| session.error(error))?;
+    let schema = batches.first().map_or(schema, RecordBatch::schema);
+    canonical(&concat_batches(&schema, &batches)?)
+}
+
+/// The lake tables that a plan reads; a twin stands for the tables that it is bound to.
+fn tables_of(twins: &Twins, plan: &LogicalPlan) -> BTreeSet<TableName> {
+    let mut names = BTreeSet::new();
+    // The closure gives no error, so neither does the walk.
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let schema = scan.table_name.schema().unwrap_or_default();
+            let table = scan.table_name.table();
+            if schema == "twin" {
+                let model = twins.model(table.strip_suffix("_history").unwrap_or(table));
+                names.extend(model.ok().and_then(|model| model.table().cloned()));
+            } else if let Ok(name) = TableName::parse(&format!("{schema}.{table}")) {
+                names.insert(name);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    names
+}
+
+fn versions(twins: &Twins, names: &BTreeSet<TableName>) -> BTreeMap<TableName, u64> {
+    let known = |name: &TableName| twins.lake().table(name).map(|table| (name.clone(), table.version()));
+    names.iter().filter_map(known).collect()
+}
+
+/// The rows sorted by all columns from left to right, in plain types: equal tables become equal bytes.
+fn canonical(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let plain = match column.data_type() {
+            DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+            DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+            other => other.clone(),
+        };
+        columns.push(cast(column, &plain)?);
+        fields.push(Field::new(field.name(), plain, true));
+    }
+    if columns.is_empty() {
+        return Ok(batch.clone());
+    }
+    let sort = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let rows = RowConverter::new(sort)?.convert_columns(&columns)?;
+    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
+    order.sort_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
+    let plain = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    Ok(take_record_batch(&plain, &UInt32Array::from(order))?)
+}
+
+/// SHA-256 over the tables' names, columns and values, in an encoding that does not depend on how rows were batched.
+pub(crate) fn hash(snapshot: &Snapshot, hasher: &mut Sha256) -> Result<()> {
+    for (role, batch) in &snapshot.tables {
+        hasher.update(format!("{role}:{}\n", batch.num_rows()));
+        for field in batch.schema().fields() {
+            hasher.update(format!("{} {}\n", field.name(), field.data_type()));
+        }
+        if batch.num_columns() == 0 {
+            continue;
+        }
+        let sort = batch.columns().iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        for row in &RowConverter::new(sort)?.convert_columns(batch.columns())? {
+            hasher.update(row.as_ref());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray, StringViewArray};
+
+    fn hashed(batch: &RecordBatch) -> Vec<u8> {
+        let snapshot = Snapshot { tables: BTreeMap::from([("links".to_owned(), canonical(batch).unwrap())]) };
+        let mut hasher = Sha256::new();
+        hash(&snapshot, &mut hasher).unwrap();
+        hasher.finalize().to_vec()
+    }
+
+    #[test]
+    fn equal_tables_hash_equal_in_any_order_and_string_type() {
+        let ids = |ids: Vec<i64>| Arc::new(Int64Array::from(ids)) as ArrayRef;
+        let one = RecordBatch::try_from_iter([
+            ("id", ids(vec![2, 1])),
+            ("name", Arc::new(StringArray::from(vec![None, Some("a")])) as ArrayRef),
+        ]);
+        let other = RecordBatch::try_from_iter([
+            ("id", ids(vec![1, 2])),
+            ("name", Arc::new(StringViewArray::from(vec![Some("a"), None])) as ArrayRef),
+        ]);
+        let different = RecordBatch::try_from_iter([
+            ("id", ids(vec![1, 2])),
+            ("name", Arc::new(StringArray::from(vec![Some("a"), Some("")])) as ArrayRef),
+        ]);
+        assert_eq!(hashed(one.as_ref().unwrap()), hashed(other.as_ref().unwrap()));
+        assert_ne!(hashed(one.as_ref().unwrap()), hashed(different.as_ref().unwrap()));
+    }
+}

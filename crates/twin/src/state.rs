@@ -1,0 +1,402 @@
+//! The state of a twin as a query plan over the lake: fold, overrides, relations, simulated columns.
+//!
+//! Nothing is read here. The plan goes to the same optimiser as every query, so a filter on the key reaches the
+//! table's files, and what a query does not ask for (a relation, a simulation) is not computed.
+//!
+//! **Fold.** Of the rows of a key with `time ≤ as_of` and `_ingested_at ≤ known_at` the one with the latest time is
+//! the state. Ties on time go to the row that became known last, then to the one later in the log (nulls last, each
+//! time), then to the greatest values, so that the same table always gives the same state. Rows without a key or
+//! without a time take no part; under a `known_at`, rows that do not say when they became known take no part either.
+//!
+//! **Maps** have no time: their rows hold always, and neither `as_of` nor `known_at` hides them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
+use datafusion::datasource::{TableProvider, provider_as_source};
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
+use datafusion::functions_window::expr_fn::row_number;
+use datafusion::logical_expr::expr::FieldMetadata;
+use datafusion::logical_expr::{
+    EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, cast, lit,
+    when,
+};
+use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, timestamp_type};
+
+use crate::Twins;
+use crate::model::{KNOWN_TIME, Property, TwinModel, VALID_TIME};
+use crate::nearest::{DISTANCE_M, KEY, NearestFunction};
+use crate::scenario::{Override, Scenario};
+use crate::simulated;
+use crate::view::{View, through};
+
+const LOG_SEQUENCE: &str = "__sequence";
+const RANK: &str = "__rank";
+/// Whether an override touched the row.
+pub(crate) const TOUCHED: &str = "__touched";
+
+/// Plans readings of twins for one session.
+pub(crate) struct StatePlanner<'a> {
+    pub(crate) twins: &'a Twins,
+    pub(crate) session: &'a dyn Session,
+    pub(crate) view: &'a View,
+}
+
+/// A column by its exact name.
+pub(crate) fn named(name: &str) -> Expr {
+    Expr::Column(Column::from_name(name))
+}
+
+/// An instant as a literal.
+pub(crate) fn instant(us: Option<i64>) -> Expr {
+    lit(ScalarValue::TimestampMicrosecond(us, Some("UTC".into())))
+}
+
+/// The null of a type.
+pub(crate) fn null(data_type: &DataType) -> Result<Expr> {
+    Ok(lit(ScalarValue::try_from(data_type)?))
+}
+
+impl StatePlanner<'_> {
+    /// The plan of `twin.<model>`, or with `history` of `twin.<model>_history`; its columns are the model's schema.
+    /// Columns that are not in `wanted` may be null.
+    pub(crate) async fn plan(
+        &self,
+        model: &TwinModel,
+        history: bool,
+        wanted: &HashSet<String>,
+    ) -> Result<LogicalPlan> {
+        let name = model.table().ok_or_else(|| {
+            through(Error::internal(format!("twin model '{}' is bound to no table", model.name)))
+        })?;
+        let Some(provider) = self.twins.provider(name).await.map_err(through)? else {
+            return empty(&model.schema());
+        };
+        let mut plan = self.stored(model, name, provider)?;
+        if model.map.is_some() || !history {
+            plan = fold(model, plan)?;
+        }
+        plan = plan.project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
+        plan = self.derived(model, plan, &HashSet::new())?;
+        // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
+        if let Some(scenario) = self.view.scenario.as_ref()
+            && (model.map.is_some() || !history)
+        {
+            plan = self.overridden(model, plan, scenario)?;
+        }
+        plan = self.related(model, plan, wanted).await?;
+        plan = simulated::add(self, model, plan, history, wanted).await?;
+        plan.project(final_columns(model)?)?.build()
+    }
+
+    /// The table's rows that are in view, as properties (without the derived ones), times and log sequence.
+    fn stored(
+        &self,
+        model: &TwinModel,
+        name: &TableName,
+        provider: Arc<dyn TableProvider>,
+    ) -> Result<LogicalPlanBuilder> {
+        let schema = provider.schema();
+        let has = |column: &str| schema.column_with_name(column).is_some();
+        let mut plan = LogicalPlanBuilder::scan(name.to_string(), provider_as_source(provider), None)?;
+        let key = model.key_property().map_err(through)?;
+        let key_column = key.column.as_deref().unwrap_or(&model.key);
+        existing(&schema, name, &model.name, key_column)?;
+        plan = plan.filter(named(key_column).is_not_null())?;
+        let mut columns = Vec::new();
+        for (property_name, property) in
+            model.properties.iter().filter(|(_, property)| property.sql.is_none())
+        {
+            columns.push(stored_value(model, name, &schema, property_name, property)?.alias(property_name));
+        }
+        let known = if has(INGESTED_AT) {
+            as_type(named(INGESTED_AT), &schema, INGESTED_AT, &timestamp_type())
+        } else {
+            instant(None)
+        };
+        let time = match &model.telemetry {
+            None => instant(None),
+            Some(telemetry) => {
+                existing(&schema, name, &model.name, &telemetry.time)?;
+                let time = as_type(named(&telemetry.time), &schema, &telemetry.time, &timestamp_type());
+                plan = plan.filter(time.clone().is_not_null())?;
+                if self.view.observed_until_us.is_some() {
+                    plan = plan.filter(time.clone().lt_eq(instant(self.view.observed_until_us)))?;
+                }
+                if self.view.known_until_us.is_some() {
+                    plan = plan.filter(known.clone().lt_eq(instant(self.view.known_until_us)))?;
+                }
+                time
+            }
+        };
+        let sequence = if has(SEQUENCE) {
+            as_type(named(SEQUENCE), &schema, SEQUENCE, &DataType::Int64)
+        } else {
+            null(&DataType::Int64)?
+        };
+        columns.push(time.alias(VALID_TIME));
+        columns.push(known.alias(KNOWN_TIME));
+        columns.push(sequence.alias(LOG_SEQUENCE));
+        plan.project(columns)
+    }
+
+    /// Adds the properties that follow from others, computed from the stored ones; those in `kept` stay as they are.
+    fn derived(
+        &self,
+        model: &TwinModel,
+        plan: LogicalPlanBuilder,
+        kept: &HashSet<&str>,
+    ) -> Result<LogicalPlanBuilder> {
+        if model.properties.values().all(|property| property.sql.is_none()) {
+            return Ok(plan);
+        }
+        let there = |name: &str| plan.schema().has_column_with_unqualified_name(name);
+        let schema = stored_schema(model)?;
+        let mut columns: Vec<Expr> = Vec::new();
+        for (name, property) in &model.properties {
+            columns.push(match &property.sql {
+                Some(sql) if !(kept.contains(name.as_str()) && there(name)) => {
+                    let place = format!("the sql of property '{name}' of twin model '{}'", model.name);
+                    cast(self.expression(sql, &schema, &place)?, property.kind.data_type()).alias(name)
+                }
+                _ => named(name),
+            });
+        }
+        columns.extend([VALID_TIME, KNOWN_TIME, TOUCHED].map(named));
+        plan.project(columns)
+    }
+
+    /// The rows with a scenario's overrides, one after the other, as `CASE WHEN` over the base.
+    fn overridden(
+        &self,
+        model: &TwinModel,
+        mut plan: LogicalPlanBuilder,
+        scenario: &Scenario,
+    ) -> Result<LogicalPlanBuilder> {
+        let mut set: HashSet<&str> = HashSet::new();
+        for change in scenario.overrides_of(&model.name) {
+            let place = format!("scenario '{}'", scenario.name);
+            let holds = match &change.condition {
+                Some(sql) => coalesce(vec![self.expression(sql, plan.schema(), &place)?, lit(false)]),
+                None => lit(true),
+            };
+            let mut columns = Vec::new();
+            for (name, property) in &model.properties {
+                columns.push(match self.changed(change, name, property, plan.schema(), &place)? {
+                    Some(value) => {
+                        set.insert(name);
+                        when(holds.clone(), value).otherwise(named(name))?.alias(name)
+                    }
+                    None => named(name),
+                });
+            }
+            columns.extend([VALID_TIME, KNOWN_TIME].map(named));
+            columns.push(named(TOUCHED).or(holds).alias(TOUCHED));
+            plan = plan.project(columns)?;
+        }
+        if set.is_empty() { Ok(plan) } else { self.derived(model, plan, &set) }
+    }
+
+    fn changed(
+        &self,
+        change: &Override,
+        name: &str,
+        property: &Property,
+        schema: &DFSchema,
+        place: &str,
+    ) -> Result<Option<Expr>> {
+        if let Some(value) = change.set.get(name) {
+            return Ok(Some(constant(value, property)?));
+        }
+        let Some(sql) = change.compute.get(name) else { return Ok(None) };
+        Ok(Some(cast(self.expression(sql, schema, place)?, property.kind.data_type())))
+    }
+
+    /// Adds each relation's two columns; what nobody wants is null.
+    async fn related(
+        &self,
+        model: &TwinModel,
+        mut plan: LogicalPlanBuilder,
+        wanted: &HashSet<String>,
+    ) -> Result<LogicalPlanBuilder> {
+        for (name, relation) in &model.relations {
+            let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+            let asked = wanted.contains(&relation.key_column) || wanted.contains(&relation.distance_column);
+            let targets = if asked { self.twins.targets(self.session, &relation.twin).await? } else { None };
+            let Some(targets) = targets else {
+                let key = null(&relation.key_kind.data_type())?.alias(&relation.key_column);
+                let distance = null(&DataType::Float64)?.alias(&relation.distance_column);
+                plan = plan.project(all.into_iter().chain([key, distance]))?;
+                continue;
+            };
+            let heading = match &relation.heading {
+                Some(heading) => named(heading),
+                None => null(&DataType::Float64)?,
+            };
+            let function = ScalarUDF::from(NearestFunction::new(name, targets, relation.nearest_within_m));
+            // A null position is not looked up, and nothing is found for it.
+            let position = match &relation.condition {
+                None => named(&relation.geometry),
+                Some(sql) => {
+                    let place = format!("relation '{name}' of twin model '{}'", model.name);
+                    let holds = self.expression(sql, plan.schema(), &place)?;
+                    when(holds, named(&relation.geometry)).end()?
+                }
+            };
+            let found = format!("__{name}");
+            plan = plan
+                .project(all.iter().cloned().chain([function.call(vec![position, heading]).alias(&found)]))?;
+            let key = get_field(named(&found), KEY).alias(&relation.key_column);
+            let distance = get_field(named(&found), DISTANCE_M).alias(&relation.distance_column);
+            plan = plan.project(all.into_iter().chain([key, distance]))?;
+        }
+        Ok(plan)
+    }
+
+    /// An SQL expression over the columns of `schema`; an error says where it was written.
+    fn expression(&self, sql: &str, schema: &DFSchema, place: &str) -> Result<Expr> {
+        let Some(state) = self.session.as_any().downcast_ref::<SessionState>() else {
+            return Err(through(Error::internal("a session of an unknown kind reads a twin")));
+        };
+        state.create_logical_expr(sql, schema).map_err(|error| {
+            through(Error::config(format!("{place}: '{sql}' is not possible: {}", error.strip_backtrace())))
+        })
+    }
+}
+
+/// Checks every SQL expression of the models and scenarios against their columns, in `session`.
+pub(crate) fn check_expressions(
+    twins: &Twins,
+    session: &dyn Session,
+    view: &View,
+    model: &TwinModel,
+) -> Result<()> {
+    let planner = StatePlanner { twins, session, view };
+    let schema = model.schema();
+    let columns = keep(model).into_iter().chain([lit(false).alias(TOUCHED)]);
+    let plan = LogicalPlanBuilder::from(empty(&schema)?).project(columns)?;
+    let mut plan = planner.derived(model, plan, &HashSet::new())?;
+    for (name, relation) in &model.relations {
+        if let Some(sql) = &relation.condition {
+            let place = format!("relation '{name}' of twin model '{}'", model.name);
+            planner.expression(sql, plan.schema(), &place)?;
+        }
+    }
+    if let Some(scenario) = &view.scenario {
+        plan = planner.overridden(model, plan, scenario)?;
+    }
+    // Types are checked by analysis: a WHERE that is no condition fails here.
+    session.optimize(&plan.build()?).map(|_| ())
+}
+
+/// No row, with these columns.
+pub(crate) fn empty(schema: &SchemaRef) -> Result<LogicalPlan> {
+    let schema = Arc::new(DFSchema::try_from(schema.as_ref().clone())?);
+    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }))
+}
+
+/// One row a key: see the module's documentation.
+fn fold(model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilder> {
+    let latest = |name: &str| SortExpr::new(named(name), false, false);
+    let mut order: Vec<SortExpr> = [VALID_TIME, KNOWN_TIME, LOG_SEQUENCE].map(latest).into();
+    order.extend(
+        model
+            .properties
+            .iter()
+            .filter(|(name, property)| {
+                property.value.is_none() && property.sql.is_none() && **name != model.key
+            })
+            .map(|(name, _)| latest(name)),
+    );
+    let rank = row_number().partition_by(vec![named(&model.key)]).order_by(order).build()?;
+    // At most 1, not equal to 1: the optimiser knows that shape as the first of each group.
+    plan.window([rank.alias(RANK)])?.filter(named(RANK).lt_eq(lit(1_u64)))
+}
+
+/// The stored properties and the two times.
+fn keep(model: &TwinModel) -> Vec<Expr> {
+    let stored = model.properties.iter().filter(|(_, property)| property.sql.is_none());
+    stored.map(|(name, _)| named(name)).chain([VALID_TIME, KNOWN_TIME].map(named)).collect()
+}
+
+fn stored_schema(model: &TwinModel) -> Result<DFSchema> {
+    let fields: Vec<arrow::datatypes::Field> = model
+        .properties
+        .iter()
+        .filter(|(_, property)| property.sql.is_none())
+        .map(|(name, property)| property.field(name))
+        .collect();
+    DFSchema::try_from(arrow::datatypes::Schema::new(fields))
+}
+
+/// The model's columns in order, geometries with their reference system.
+fn final_columns(model: &TwinModel) -> Result<Vec<Expr>> {
+    let schema = model.schema();
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata().clone()));
+        columns.push(match metadata {
+            Some(metadata) => named(field.name()).alias_with_metadata(field.name(), Some(metadata)),
+            None => named(field.name()),
+        });
+    }
+    Ok(columns)
+}
+
+fn stored_value(
+    model: &TwinModel,
+    table: &TableName,
+    schema: &SchemaRef,
+    name: &str,
+    property: &Property,
+) -> Result<Expr> {
+    if let Some(value) = &property.value {
+        return constant(value, property);
+    }
+    let column = property.column.as_deref().unwrap_or(name);
+    existing(schema, table, &model.name, column)?;
+    Ok(as_type(named(column), schema, column, &property.kind.data_type()))
+}
+
+fn existing(schema: &SchemaRef, table: &TableName, model: &str, column: &str) -> Result<()> {
+    if schema.column_with_name(column).is_some() {
+        return Ok(());
+    }
+    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let failed = Error::config(format!("twin model '{model}' needs a column '{column}' in table {table}"));
+    Err(through(match suggest(column, known.iter().copied()) {
+        Some(near) => failed.with_help(format!("did you mean '{near}'?")),
+        None => failed.with_help(format!("the table has: {}", known.join(", "))),
+    }))
+}
+
+/// The column in the type wanted; bare where it has that type, so that filters on it reach the table.
+fn as_type(column: Expr, schema: &SchemaRef, name: &str, wanted: &DataType) -> Expr {
+    match schema.field_with_name(name) {
+        Ok(field) if field.data_type() == wanted => column,
+        _ => cast(column, wanted.clone()),
+    }
+}
+
+/// A TOML value as a literal of the property's type.
+fn constant(value: &serde_json::Value, property: &Property) -> Result<Expr> {
+    let text = match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let parsed = if property.kind.data_type() == timestamp_type() {
+        twinlake_contracts::parse_us(&text)
+            .map(|us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())))
+    } else {
+        ScalarValue::try_from_string(text.clone(), &property.kind.data_type()).ok()
+    };
+    match parsed {
+        Some(parsed) => Ok(lit(parsed)),
+        None => plan_err!("'{text}' is not a {}", property.kind.name()),
+    }
+}

@@ -1,0 +1,405 @@
+//! The loaded models and scenarios, and what they add to every SQL session.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session};
+use datafusion::common::TableReference;
+use datafusion::datasource::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
+use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
+use tokio::sync::Mutex;
+use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, format_us};
+use twinlake_lake::Lake;
+use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
+
+use crate::columns;
+use crate::functions::{Simulate, TwinAt};
+use crate::meta::MetaTable;
+use crate::model::{PropertyType, SimulationBinding, TwinModel};
+use crate::nearest::Targets;
+use crate::runs::{RunTable, Simulations};
+use crate::scenario::Scenario;
+use crate::state::{StatePlanner, check_expressions, named};
+use crate::table::TwinTable;
+use crate::view::{View, back, through};
+
+/// The SQL schema of the twins.
+pub(crate) const TWIN_SCHEMA: &str = "twin";
+
+/// All twin models and scenarios, and the runs asked for. Share it with `Arc`.
+pub struct Twins {
+    /// Weak: the engine holds the twins as its extension.
+    engine: Weak<Engine>,
+    lake: Arc<Lake>,
+    models: BTreeMap<String, Arc<TwinModel>>,
+    scenarios: RwLock<BTreeMap<String, Arc<Scenario>>>,
+    operators: OperatorRegistry,
+    runs: RunTable,
+    /// For each model that others are matched to: its index, and the table version that it was made from.
+    targets: Mutex<HashMap<String, (Stamp, Arc<Targets>)>>,
+}
+
+/// What a cached index was made from: version and bytes of fresh rows.
+type Stamp = (u64, usize);
+
+impl std::fmt::Debug for Twins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Twins").field("models", &self.models.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Twins {
+    /// Loads models and scenarios (`(file name, TOML text)` each), checks them against each other, and adds them to
+    /// every session that `engine` opens from now on.
+    pub fn load(
+        engine: &Arc<Engine>,
+        models: Vec<(String, String)>,
+        scenarios: Vec<(String, String)>,
+    ) -> Result<Arc<Self>> {
+        let mut parsed: BTreeMap<String, TwinModel> = BTreeMap::new();
+        for (file, text) in &models {
+            let model = TwinModel::parse(file, text)?;
+            if parsed.contains_key(&model.name) {
+                return Err(Error::config(format!("{file}: there are two twin models '{}'", model.name)));
+            }
+            parsed.insert(model.name.clone(), model);
+        }
+        connect(&mut parsed)?;
+        let twins = Arc::new(Self {
+            engine: Arc::downgrade(engine),
+            lake: engine.lake().clone(),
+            models: parsed.into_iter().map(|(name, model)| (name, Arc::new(model))).collect(),
+            scenarios: RwLock::default(),
+            operators: twinlake_simulate::registry(),
+            runs: RunTable::default(),
+            targets: Mutex::default(),
+        });
+        for model in twins.models.values() {
+            if let Some(simulation) = &model.simulation {
+                twins.operators.get(&simulation.operator)?;
+            }
+            twins.check(&View::default(), model)?;
+        }
+        for (file, text) in &scenarios {
+            twins.add_scenario(file, text)?;
+        }
+        engine.extend(Arc::new(TwinExtension(twins.clone())));
+        Ok(twins)
+    }
+
+    /// Adds a scenario, or replaces the one of the same name; queries see it from now on.
+    pub fn add_scenario(&self, file: &str, text: &str) -> Result<Arc<Scenario>> {
+        let models = self.models.iter().map(|(name, model)| (name.clone(), model.as_ref().clone())).collect();
+        let scenario = Arc::new(Scenario::parse(file, text, &models)?);
+        let view = View::new(&Tense::default(), Some(scenario.clone()));
+        for model in self.models.values() {
+            self.check(&view, model)?;
+        }
+        let mut scenarios = self.scenarios.write().unwrap_or_else(PoisonError::into_inner);
+        scenarios.insert(scenario.name.clone(), scenario.clone());
+        Ok(scenario)
+    }
+
+    /// Checks the SQL of a model, and of the scenario in view over it.
+    fn check(&self, view: &View, model: &TwinModel) -> Result<()> {
+        let session = self.engine()?.session(SessionSettings::default())?;
+        let state = session.context().state();
+        check_expressions(self, &state, view, model).map_err(|error| match back(error) {
+            // The planner says what, the scenario or model says where.
+            Error::Config(config) if config.place.is_none() => {
+                let place = view.scenario_name().map_or_else(
+                    || format!("twin model '{}'", model.name),
+                    |scenario| format!("scenario '{scenario}' over twin model '{}'", model.name),
+                );
+                Error::config(format!("{place}: {}", config.message))
+                    .with_help(config.help.unwrap_or_default())
+            }
+            other => other,
+        })
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> Vec<Arc<TwinModel>> {
+        self.models.values().cloned().collect()
+    }
+
+    /// A model by name; an unknown one is an error with a suggestion.
+    pub fn model(&self, name: &str) -> Result<Arc<TwinModel>> {
+        let known = || self.models.keys().map(String::as_str);
+        self.models.get(name).cloned().ok_or_else(|| Error::not_found("twin model", name, known()))
+    }
+
+    /// All scenarios, by name.
+    pub fn scenarios(&self) -> Vec<Arc<Scenario>> {
+        self.scenarios.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A scenario by name; an unknown one is an error with a suggestion.
+    pub fn scenario(&self, name: &str) -> Result<Arc<Scenario>> {
+        let scenarios = self.scenarios.read().unwrap_or_else(PoisonError::into_inner);
+        let known = || scenarios.keys().map(String::as_str);
+        scenarios.get(name).cloned().ok_or_else(|| Error::not_found("scenario", name, known()))
+    }
+
+    /// Simulation runs.
+    pub fn simulations(self: &Arc<Self>) -> Simulations {
+        Simulations::new(self.clone())
+    }
+
+    /// The SQL of a model's state in a tense: all instances, or the one of that key (as text). Run it in any session:
+    /// the session's own tense does not enter.
+    pub fn state_sql(&self, model: &str, key: Option<&str>, tense: &Tense) -> Result<String> {
+        let model = self.model(model)?;
+        self.view(tense)?;
+        let from = tense_call(&model.name, tense);
+        let filter = match key {
+            None => String::new(),
+            Some(key) => format!(" WHERE {} = {}", model.key, key_literal(&model, key)?),
+        };
+        Ok(format!("SELECT * FROM {from}{filter} ORDER BY {}", model.key))
+    }
+
+    /// The SQL that compares a scenario with the city as it is, both at the scenario's fork: a row an instance of the
+    /// model that `operator` is bound to, with its simulated columns in both (`base_…`, `scenario_…`), `change` of the
+    /// first of them (scenario minus base; what has no value counts as 0), the greatest change first. Both must have
+    /// been simulated.
+    pub fn scenario_diff_sql(&self, operator: &str, scenario: &str, limit: usize) -> Result<String> {
+        let (model, binding) = self.simulation(operator)?;
+        let scenario = self.scenario(scenario)?;
+        let base =
+            Tense { as_of_us: scenario.fork_at_us, known_at_us: scenario.fork_known_at_us, scenario: None };
+        let changed = Tense { scenario: Some(scenario.name.clone()), ..base.clone() };
+        let key = &model.key;
+        let mut columns = vec![format!("s.{key}")];
+        if model.properties.contains_key("name") {
+            columns.push("s.name".to_owned());
+        }
+        for column in binding.columns.keys() {
+            columns.push(format!("b.{column} AS base_{column}"));
+            columns.push(format!("s.{column} AS scenario_{column}"));
+        }
+        let first = binding
+            .columns
+            .keys()
+            .next()
+            .ok_or_else(|| Error::config(format!("the simulation of '{}' adds no column", model.name)))?;
+        columns.push(format!("coalesce(s.{first}, 0) - coalesce(b.{first}, 0) AS change"));
+        Ok(format!(
+            "SELECT {} FROM {} AS s JOIN {} AS b ON s.{key} = b.{key} ORDER BY abs(change) DESC, s.{key} LIMIT {limit}",
+            columns.join(", "),
+            tense_call(&model.name, &changed),
+            tense_call(&model.name, &base),
+        ))
+    }
+
+    /// The engine, while it lives.
+    pub(crate) fn engine(&self) -> Result<Arc<Engine>> {
+        self.engine.upgrade().ok_or_else(|| Error::internal("the query engine is gone"))
+    }
+
+    pub(crate) fn lake(&self) -> &Arc<Lake> {
+        &self.lake
+    }
+
+    pub(crate) fn operators(&self) -> &OperatorRegistry {
+        &self.operators
+    }
+
+    pub(crate) fn runs(&self) -> &RunTable {
+        &self.runs
+    }
+
+    /// The model that an operator is bound to, and the binding.
+    pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let bound = self.models.values().find_map(|model| {
+            let binding = model.simulation.as_ref().filter(|binding| binding.operator == operator)?;
+            Some((model.clone(), Arc::new(binding.clone())))
+        });
+        bound.ok_or_else(|| {
+            let known = self.models.values().filter_map(|model| model.simulation.as_ref());
+            Error::not_found("operator", operator, known.map(|binding| binding.operator.as_str()))
+        })
+    }
+
+    /// `<model>` or `<model>_history` as a model and whether it is its history.
+    pub(crate) fn table_model(&self, table: &str) -> Result<(Arc<TwinModel>, bool)> {
+        match table.strip_suffix("_history") {
+            Some(model) => Ok((self.model(model)?, true)),
+            None => Ok((self.model(table)?, false)),
+        }
+    }
+
+    /// What a reading in that tense sees; an unknown scenario is an error with a suggestion.
+    pub(crate) fn view(&self, tense: &Tense) -> Result<View> {
+        let name = tense.scenario.as_deref().filter(|name| !name.is_empty());
+        let scenario = name.map(|name| self.scenario(name)).transpose()?;
+        Ok(View::new(tense, scenario))
+    }
+
+    /// The newest snapshot of a lake table; `None` while there is none.
+    pub(crate) async fn provider(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.lake.table(name) {
+            Some(table) => table.provider().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The index over a model that others are matched to; `None` while its table is not there.
+    pub(crate) async fn targets(
+        &self,
+        session: &dyn Session,
+        model: &str,
+    ) -> Result<Option<Arc<Targets>>, DataFusionError> {
+        let model = self.model(model).map_err(through)?;
+        let Some(name) = model.table() else { return Ok(None) };
+        if self.provider(name).await.map_err(through)?.is_none() {
+            return Ok(None);
+        }
+        let Some(table) = self.lake.table(name) else { return Ok(None) };
+        // Held while the index is made: many queries at once make it once.
+        let mut cache = self.targets.lock().await;
+        let stamp = (table.version(), table.fresh_bytes());
+        if let Some((made_from, targets)) = cache.get(&model.name)
+            && *made_from == stamp
+        {
+            return Ok(Some(targets.clone()));
+        }
+        let geometry = geometry_of(&model).map_err(through)?;
+        let wanted = [model.key.clone(), geometry.to_owned()].into();
+        let view = View::default();
+        let planner = StatePlanner { twins: self, session, view: &view };
+        // Not the model's relations: they could lead back here.
+        let plan = Box::pin(planner.plan(&model, false, &wanted)).await?;
+        let plan = LogicalPlanBuilder::from(plan)
+            .project([named(&model.key), named(geometry)])?
+            .sort([SortExpr::new(named(&model.key), true, true)])?
+            .build()?;
+        let plan = session.create_physical_plan(&plan).await?;
+        let schema = plan.schema();
+        let batches: Vec<RecordBatch> = collect(plan, session.task_ctx()).await?;
+        let rows = concat_batches(&schema, &batches)?;
+        let key_type = model.key_property().map_err(through)?.kind.data_type();
+        let made = tokio::task::spawn_blocking(move || {
+            let geometries = columns::bytes(&rows, "the twin", rows.schema().field(1).name())?;
+            let keys = columns::column(&rows, "the twin", rows.schema().field(0).name(), &key_type)?;
+            Targets::new(&geometries, keys)
+        });
+        let made = made.await.map_err(|error| through(Error::internal(error)))?.map_err(through)?;
+        let made = Arc::new(made);
+        cache.insert(model.name.clone(), (stamp, made.clone()));
+        Ok(Some(made))
+    }
+}
+
+/// The geometry that a model is found by.
+fn geometry_of(model: &TwinModel) -> Result<&str> {
+    let mut geometries =
+        model.properties.iter().filter(|(_, property)| property.kind == PropertyType::Geometry);
+    geometries.next().map(|(name, _)| name.as_str()).ok_or_else(|| {
+        Error::config(format!("twin model '{}' has no geometry, so nothing can be near it", model.name))
+    })
+}
+
+/// Checks relations against the models they name, and gives them their keys' types.
+fn connect(models: &mut BTreeMap<String, TwinModel>) -> Result<()> {
+    let mut keys = BTreeMap::new();
+    for (name, model) in models.iter() {
+        keys.insert(
+            name.clone(),
+            (model.key_property()?.kind, model.map.is_some(), geometry_of(model).is_ok()),
+        );
+    }
+    for model in models.values_mut() {
+        for (name, relation) in &mut model.relations {
+            let place = format!("relation '{name}' of twin model '{}'", model.name);
+            let Some((kind, is_map, has_geometry)) = keys.get(&relation.twin) else {
+                let missing = Error::not_found("twin model", &relation.twin, keys.keys().map(String::as_str));
+                return Err(Error::config(format!("{place}: {missing}")));
+            };
+            if !is_map || !has_geometry {
+                return Err(Error::config(format!(
+                    "{place} needs a map with a geometry, which '{}' is not",
+                    relation.twin
+                )));
+            }
+            relation.key_kind = *kind;
+        }
+    }
+    Ok(())
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// `twin_at(…)` in that tense.
+fn tense_call(model: &str, tense: &Tense) -> String {
+    let instant = |us: Option<i64>| us.map_or_else(|| "NULL".to_owned(), |us| quoted(&format_us(us)));
+    let mut call = format!("twin_at({}, {}", quoted(model), instant(tense.as_of_us));
+    if tense.known_at_us.is_some() {
+        call += &format!(", known_at => {}", instant(tense.known_at_us));
+    }
+    if let Some(scenario) = tense.scenario.as_deref().filter(|name| !name.is_empty()) {
+        call += &format!(", scenario => {}", quoted(scenario));
+    }
+    call + ")"
+}
+
+fn key_literal(model: &TwinModel, key: &str) -> Result<String> {
+    match model.key_property()?.kind {
+        PropertyType::Int64 => key.parse::<i64>().map(|key| key.to_string()).map_err(|_| {
+            Error::config(format!("'{key}' is not a {}", model.key)).with_help("the key is a whole number")
+        }),
+        _ => Ok(quoted(key)),
+    }
+}
+
+/// The schema `twin`: two tables a model.
+struct TwinSchema(Arc<Twins>);
+
+impl std::fmt::Debug for TwinSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TwinSchema")
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for TwinSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.0.models.keys().flat_map(|model| [model.clone(), format!("{model}_history")]).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let (model, history) = self.0.table_model(name).map_err(through)?;
+        Ok(Some(Arc::new(TwinTable::new(&self.0, &model, history, None))))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.table_model(name).is_ok()
+    }
+}
+
+/// What the twins add to every session.
+struct TwinExtension(Arc<Twins>);
+
+impl Extension for TwinExtension {
+    fn register(&self, context: &SessionContext) -> Result<(), DataFusionError> {
+        let twins = &self.0;
+        let catalog: Arc<dyn CatalogProvider> = context
+            .catalog(CATALOG)
+            .ok_or_else(|| through(Error::internal(format!("a session without the catalog '{CATALOG}'"))))?;
+        catalog.register_schema(TWIN_SCHEMA, Arc::new(TwinSchema(twins.clone())))?;
+        context.register_udtf("twin_at", Arc::new(TwinAt(twins.clone())));
+        context.register_udtf("simulate", Arc::new(Simulate(twins.clone())));
+        for (name, table) in MetaTable::all(twins)? {
+            context.register_table(TableReference::full(CATALOG, "meta", name), Arc::new(table))?;
+        }
+        Ok(())
+    }
+}
