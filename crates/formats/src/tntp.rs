@@ -53,10 +53,14 @@ pub fn read_network(text: &str, file: &str) -> Result<BTreeMap<String, RecordBat
         if cells.is_empty() {
             continue;
         }
-        if let Some((field, _)) =
-            FIELDS[..NEEDED_FIELDS].iter().zip(&places).find(|(_, place)| place.is_none_or(|at| at >= cells.len()))
+        if let Some((field, _)) = FIELDS[..NEEDED_FIELDS]
+            .iter()
+            .zip(&places)
+            .find(|(_, place)| place.is_none_or(|at| at >= cells.len()))
         {
-            return Err(line.error(format!("a link row of {} fields has no {field}", cells.len()), line.whole()));
+            return Err(
+                line.error(format!("a link row of {} fields has no {field}", cells.len()), line.whole())
+            );
         }
         let cell = |field: usize| places[field].and_then(|at| cells.get(at).copied());
         let mut ends = [0_i64; 2];
@@ -74,7 +78,9 @@ pub fn read_network(text: &str, file: &str) -> Result<BTreeMap<String, RecordBat
     if let Some(announced) = head.optional_count("NUMBER OF LINKS")?
         && announced != from.len() as i64
     {
-        return Err(head.error("NUMBER OF LINKS", format!("{announced} links announced, {} found", from.len())));
+        return Err(
+            head.error("NUMBER OF LINKS", format!("{announced} links announced, {} found", from.len()))
+        );
     }
     let [capacity, length, free_flow_time, b, power, toll] = numbers;
     let float = |values: Vec<f64>| Arc::new(Float64Array::from(values)) as ArrayRef;
@@ -228,8 +234,10 @@ impl<'a> Header<'a> {
             }
         }
         if tags.is_empty() {
-            return Err(Error::config("this is not a TNTP file: it has no metadata tags, such as <NUMBER OF ZONES>")
-                .at(Place { file: Some(PathBuf::from(file)), ..Place::default() }));
+            return Err(Error::config(
+                "this is not a TNTP file: it has no metadata tags, such as <NUMBER OF ZONES>",
+            )
+            .at(Place { file: Some(PathBuf::from(file)), ..Place::default() }));
         }
         Ok((Self { file, tags }, lines))
     }
@@ -277,7 +285,8 @@ fn columns_named(comment: &str) -> Option<[Option<usize>; FIELDS.len()]> {
 fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (first, _) = text.split_at_checked(word.len())?;
     let rest = &text[word.len()..];
-    (first.eq_ignore_ascii_case(word) && rest.chars().next().is_none_or(char::is_whitespace)).then_some(rest.trim_start())
+    (first.eq_ignore_ascii_case(word) && rest.chars().next().is_none_or(char::is_whitespace))
+        .then_some(rest.trim_start())
 }
 
 /// The first word, and the rest.
@@ -354,11 +363,21 @@ mod tests {
         assert!(shown.contains("--> a_net.tntp:12:8"), "{shown}");
         assert!(shown.contains("12 | 3 4  1 2,5 0 0.00E+00 0 0 0 1;"), "{shown}");
         assert!(shown.contains("|        ^^^"), "{shown}");
-        assert!(said(&NETWORK.replace("3 4  1", "3 5  1")).contains("term_node 5 is not a number from 1 to 4"));
+        assert!(
+            said(&NETWORK.replace("3 4  1", "3 5  1")).contains("term_node 5 is not a number from 1 to 4")
+        );
         assert!(said(&NETWORK.replace("3 4  1", "x 4  1")).contains("init_node 'x' is not a whole number"));
-        assert!(said(&NETWORK.replace("1e-8", "NaN")).contains("free_flow_time 'NaN' is not a finite number"));
-        assert!(said(&NETWORK.replace("<NUMBER OF LINKS> 3", "<NUMBER OF LINKS> 4")).contains("4 links announced, 3 found"));
-        assert!(said("<NUMBER OF NODES> 2\n<END OF METADATA>\n1 2 3 ;").contains("a link row of 3 fields has no length"));
+        assert!(
+            said(&NETWORK.replace("1e-8", "NaN")).contains("free_flow_time 'NaN' is not a finite number")
+        );
+        assert!(
+            said(&NETWORK.replace("<NUMBER OF LINKS> 3", "<NUMBER OF LINKS> 4"))
+                .contains("4 links announced, 3 found")
+        );
+        assert!(
+            said("<NUMBER OF NODES> 2\n<END OF METADATA>\n1 2 3 ;")
+                .contains("a link row of 3 fields has no length")
+        );
         assert!(said("<NUMBER OF ZONES> 2\n").contains("no <NUMBER OF NODES>"));
         assert!(said("<NUMBER OF ZONES 2\n").contains("not closed"));
         assert!(said("").contains("not a TNTP file"));
@@ -367,7 +386,10 @@ mod tests {
 
         let said = |text: &str| read_trips(text, "a_trips.tntp").unwrap_err().to_string();
         assert!(said("<NUMBER OF ZONES> 2\n<END OF METADATA>\n1 : 3;").contains("before the first 'Origin'"));
-        assert!(said("<NUMBER OF ZONES> 2\nOrigin 1\n 3 : 1;").contains("destination 3 is not a number from 1 to 2"));
+        assert!(
+            said("<NUMBER OF ZONES> 2\nOrigin 1\n 3 : 1;")
+                .contains("destination 3 is not a number from 1 to 2")
+        );
         assert!(said("<NUMBER OF ZONES> 2\nOrigin 1\n 2 1;").contains("a_trips.tntp:3:2"));
         assert!(said("<NUMBER OF ZONES> 2\nOrigin\n 2 : 1;").contains("origin '' is not a whole number"));
         assert!(said("<TOTAL OD FLOW> 10\nOrigin 1\n 2 : 1;").contains("10 announced, 1 found"));

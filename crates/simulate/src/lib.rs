@@ -1,1 +1,51 @@
-//! Simulation operators: pure functions from a snapshot and a seed to future rows.
+//! Simulation operators: pure functions from a frozen snapshot and a seed to tables of results.
+//!
+//! An operator is one file that implements [`twinlake_contracts::Operator`] and one line in [`registry`]. What it
+//! reads, gives and means, with units and the source of its equations, is in its `describe()`. No operator opens a
+//! file, asks a clock or starts a runtime: the same input gives the same bytes on any number of threads.
+
+mod assignment;
+mod bush;
+mod columns;
+mod cost;
+mod input;
+mod link_states;
+mod network;
+mod shortest_path;
+mod stride;
+mod traffic_assignment;
+
+use twinlake_contracts::OperatorRegistry;
+
+pub use traffic_assignment::TrafficAssignment;
+
+/// All operators. To add one: its file, its `mod`, its line here.
+pub fn registry() -> OperatorRegistry {
+    OperatorRegistry::default().with(TrafficAssignment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operator_describes_itself_completely() {
+        let mut names = Vec::new();
+        for operator in registry().iter() {
+            let spec = operator.describe();
+            assert!(!spec.description.is_empty() && !spec.source.is_empty(), "{}", spec.name);
+            assert!(!spec.inputs.is_empty() && !spec.outputs.is_empty(), "{}", spec.name);
+            for parameter in &spec.parameters {
+                assert!(!parameter.description.is_empty(), "{}.{}", spec.name, parameter.name);
+            }
+            names.push(spec.name);
+        }
+        assert_eq!(names, ["traffic_assignment"]);
+        assert!(
+            registry()
+                .get("traffic_asignment")
+                .err()
+                .is_some_and(|error| { error.to_string().contains("did you mean 'traffic_assignment'") })
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! The way to equilibrium: every origin's bush in turn, until no trip could save more than the gap allows.
+//!
+//! Each iteration first renews all bushes at the same link costs, which also gives the exact relative gap; origins are
+//! independent there and run in parallel. Then it shifts flow, one origin after the other, each seeing the costs that
+//! those before it left (Gauss–Seidel). Sums run in the order of the origins, so the number of threads changes nothing.
+
+use rayon::prelude::*;
+use twinlake_contracts::{Error, Progress, Result};
+
+use crate::bush::{Bush, ImproveScratch, ShiftScratch};
+use crate::cost::LinkCost;
+use crate::input::{Demand, OriginDemand};
+use crate::link_states::LinkStates;
+use crate::network::Network;
+use crate::stride::Footprint;
+
+/// When to stop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) relative_gap: f64,
+    pub(crate) iterations: u64,
+}
+
+/// Link flows and what they are worth.
+pub(crate) struct Assignment {
+    /// By link of the network.
+    pub(crate) flow: Vec<f64>,
+    pub(crate) objective: f64,
+    /// `(Σ flow · cost − Σ trips · shortest cost) / Σ flow · cost`; 0 where nothing costs anything.
+    pub(crate) relative_gap: f64,
+    pub(crate) iterations: u64,
+    pub(crate) converged: bool,
+    /// The largest difference, over all nodes, between what enters or begins and what leaves or ends, as a share of all
+    /// assigned trips.
+    pub(crate) conservation_residual: f64,
+    pub(crate) assigned: f64,
+    /// Pairs without a path: origin, destination, flow.
+    pub(crate) unassigned: Vec<(u32, u32, f64)>,
+}
+
+/// Origins that a thread takes at once: enough to share the memory that their search needs.
+const ORIGINS_A_TASK: usize = 8;
+/// Sweeps over all origins before the bushes are renewed, at most.
+const SWEEPS: u32 = 40;
+/// After so many sweeps that did not suffice, one is stretched.
+const SWEEPS_A_STRIDE: u32 = 8;
+/// Sweeps end when the excess cost within the bushes has fallen to this part of what it was.
+const SWEEP_REDUCTION: f64 = 0.02;
+/// Routes are taken for equal when they differ by less than this part of the wanted relative gap.
+const ROUTE_TOLERANCE: f64 = 0.01;
+
+/// Assigns the demand to the network. `functions` by link of the network.
+pub(crate) fn assign(
+    network: &Network,
+    demand: Demand,
+    functions: Vec<LinkCost>,
+    limits: Limits,
+    progress: Progress<'_>,
+) -> Result<Assignment> {
+    let mut links = LinkStates::new(functions);
+    let mut scratch = ImproveScratch::new(network);
+    let (mut bushes, mut origins, mut unassigned) = (Vec::new(), Vec::new(), Vec::new());
+    let count = demand.origins.len();
+    for (place, mut origin) in demand.origins.into_iter().enumerate() {
+        go_on(progress, 0.0, &format!("first routes, origin {} of {count}", place + 1))?;
+        scratch.paths.run(network, origin.origin, &links.cost);
+        set_aside_unreachable(&mut origin, &scratch, &mut unassigned);
+        if !origin.destinations.is_empty() {
+            let bush = Bush::load_tree(network, &origin, &mut scratch)?;
+            bush.load_onto(&mut links);
+            bushes.push(bush);
+            origins.push(origin);
+        }
+    }
+    let demand = origins;
+    let assigned =
+        demand.iter().flat_map(|origin| &origin.destinations).fold(0.0, |sum, (_, flow)| sum + flow);
+
+    let mut shift = ShiftScratch::default();
+    let mut iterations = 0;
+    let mut footprint = Footprint::default();
+    let mut first_gap = None;
+    let (relative_gap, converged) = loop {
+        let excess = improve_all(network, &demand, &mut bushes, &links)?;
+        let total = links.total_cost();
+        let relative_gap = if total > 0.0 { excess / total } else { 0.0 };
+        sum_flows(&bushes, &mut links);
+        if relative_gap <= limits.relative_gap {
+            break (relative_gap, true);
+        }
+        if iterations == limits.iterations {
+            break (relative_gap, false);
+        }
+        let first = *first_gap.get_or_insert(relative_gap);
+        let tolerance = ROUTE_TOLERANCE * limits.relative_gap;
+        for sweep in 1..=SWEEPS {
+            report(progress, iterations, relative_gap, first, limits)?;
+            let strides = sweep % SWEEPS_A_STRIDE == 0;
+            if strides {
+                footprint.take(&bushes);
+            }
+            let mut within = 0.0;
+            for bush in &mut bushes {
+                within += bush.shift_flow(&mut links, &mut shift, tolerance);
+            }
+            if within <= SWEEP_REDUCTION * excess {
+                break;
+            }
+            if strides {
+                footprint.stride_on(&mut bushes, &mut links);
+            }
+        }
+        iterations += 1;
+    };
+    Ok(Assignment {
+        objective: links.objective(),
+        relative_gap,
+        iterations,
+        converged,
+        conservation_residual: conservation_residual(network, &demand, &links.flow, assigned),
+        assigned,
+        unassigned,
+        flow: links.flow,
+    })
+}
+
+/// Moves the destinations that no path from the origin reaches to `unassigned`.
+fn set_aside_unreachable(
+    origin: &mut OriginDemand,
+    scratch: &ImproveScratch,
+    unassigned: &mut Vec<(u32, u32, f64)>,
+) {
+    origin.destinations.retain(|&(destination, flow)| {
+        let reachable = scratch.paths.cost[destination as usize].is_finite();
+        if !reachable {
+            unassigned.push((origin.origin, destination, flow));
+        }
+        reachable
+    });
+}
+
+/// Renews all bushes at the present costs; the excess cost of all trips over their shortest paths.
+fn improve_all(
+    network: &Network,
+    demand: &[OriginDemand],
+    bushes: &mut [Bush],
+    links: &LinkStates,
+) -> Result<f64> {
+    let excess: Vec<f64> = bushes
+        .par_iter_mut()
+        .zip(demand)
+        .with_min_len(ORIGINS_A_TASK)
+        .map_init(
+            || ImproveScratch::new(network),
+            |scratch, (bush, origin)| {
+                scratch.paths.run(network, origin.origin, &links.cost);
+                bush.improve(network, origin, &links.cost, scratch)
+            },
+        )
+        .collect::<Result<_>>()?;
+    Ok(excess.iter().sum())
+}
+
+/// Link flows anew from the bushes, without the rounding errors of many shifts.
+fn sum_flows(bushes: &[Bush], links: &mut LinkStates) {
+    let mut flow = vec![0.0; links.flow.len()];
+    for bush in bushes {
+        bush.add_flows_to(&mut flow);
+    }
+    for (link, flow) in flow.into_iter().enumerate() {
+        links.set_flow(link, flow);
+    }
+}
+
+/// Tells how far the gap has come, on a logarithmic scale.
+fn report(progress: Progress<'_>, iterations: u64, gap: f64, first_gap: f64, limits: Limits) -> Result<()> {
+    let way = (first_gap / limits.relative_gap).ln();
+    let fraction = if way > 0.0 { ((first_gap / gap).ln() / way).clamp(0.0, 1.0) } else { 0.0 };
+    go_on(progress, fraction, &format!("iteration {iterations}, relative gap {gap:.1e}"))
+}
+
+/// Tells `progress`; an error if it wants the run to stop.
+fn go_on(progress: Progress<'_>, fraction: f64, word: &str) -> Result<()> {
+    if progress(fraction, word) {
+        Ok(())
+    } else {
+        Err(Error::permanent("traffic_assignment", format!("stopped on request at {word}")))
+    }
+}
+
+fn conservation_residual(network: &Network, demand: &[OriginDemand], flow: &[f64], assigned: f64) -> f64 {
+    let mut balance = vec![0.0; network.nodes()];
+    for origin in demand {
+        for &(destination, trips) in &origin.destinations {
+            balance[origin.origin as usize] += trips;
+            balance[destination as usize] -= trips;
+        }
+    }
+    for (link, flow) in flow.iter().enumerate() {
+        balance[network.tail(link) as usize] -= flow;
+        balance[network.head(link) as usize] += flow;
+    }
+    let largest = balance.iter().fold(0.0_f64, |largest, at| largest.max(at.abs()));
+    if assigned > 0.0 { largest / assigned } else { largest }
+}
