@@ -1,1 +1,38 @@
 //! What payloads and GIS files mean: one file a format; pure decoding, no network, no runtime.
+//!
+//! Payloads of messages go through a [`Decoder`], large bounded files through a [`Reader`]. To add one: a file with a
+//! settings struct that implements [`Component`], and one line in [`decoders`] or [`readers`].
+//!
+//! [`Component`]: twinlake_contracts::Component
+
+mod columns;
+mod csv;
+mod json;
+mod osm_buildings;
+mod osm_file;
+mod osm_pbf;
+mod osm_roads;
+mod osm_tags;
+pub mod tntp;
+mod values;
+
+pub use columns::{Column, TopicColumn};
+pub use csv::{CsvMessage, CsvSettings};
+pub use json::JsonSettings;
+pub use osm_pbf::{OsmLayer, OsmPbfSettings};
+pub use values::{EpochUnit, ValueType};
+
+use twinlake_contracts::{Decoder, Reader, Registry};
+
+/// All decoders of message payloads.
+pub fn decoders() -> Registry<dyn Decoder> {
+    Registry::new("decoder").with::<JsonSettings>().with::<CsvSettings>()
+}
+
+/// All readers of files.
+pub fn readers() -> Registry<dyn Reader> {
+    Registry::new("reader").with::<OsmPbfSettings>()
+}
+
+#[cfg(test)]
+mod conformance;

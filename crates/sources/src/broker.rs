@@ -107,17 +107,15 @@ pub struct Broker {
 }
 
 /// The brokers of this process by the address they listen on.
-static BROKERS: LazyLock<tokio::sync::Mutex<HashMap<SocketAddr, Weak<Broker>>>> = LazyLock::new(Default::default);
+static BROKERS: LazyLock<tokio::sync::Mutex<HashMap<SocketAddr, Weak<Broker>>>> =
+    LazyLock::new(Default::default);
 
 impl Broker {
     /// Starts a broker, or gives the one that this process already has on that address (its TLS and limits stay as
     /// they are; the claims are added).
     pub async fn start(settings: BrokerSettings) -> Result<Arc<Self>> {
-        let claims = settings
-            .claims
-            .iter()
-            .map(|texts| TopicFilter::parse_all(texts))
-            .collect::<Result<Vec<_>>>()?;
+        let claims =
+            settings.claims.iter().map(|texts| TopicFilter::parse_all(texts)).collect::<Result<Vec<_>>>()?;
         let wanted = resolve(&settings.listen).await?;
         let mut brokers = BROKERS.lock().await;
         brokers.retain(|_, broker| broker.strong_count() > 0);
@@ -184,7 +182,8 @@ impl Broker {
             Error::config(format!("the MQTT broker cannot listen on {wanted}: {error}"))
                 .with_help("another program may listen there; choose another address")
         })?;
-        let address = listener.local_addr().map_err(|error| Error::internal(format!("local address: {error}")))?;
+        let address =
+            listener.local_addr().map_err(|error| Error::internal(format!("local address: {error}")))?;
         let listener = if settings.tls.is_some() {
             listener.tls().map_err(|error| {
                 Error::config(format!("the MQTT broker's TLS files cannot be used: {error:#}"))
@@ -241,10 +240,13 @@ impl Broker {
         }
         drop(brokers);
         for _ in 0..500 {
-            if self.context.connections.count() <= 0 && self.accept.is_finished() {
+            let open = self.context.connections.count() > 0 || self.context.handshakings.count() > 0;
+            if !open && self.accept.is_finished() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+            // Again, for a connection that was being made when the others were closed.
+            self.close_sessions();
         }
         tracing::info!(address = %self.address, "MQTT broker closed");
     }
@@ -252,6 +254,10 @@ impl Broker {
     fn close(&self) {
         self.accept.abort();
         self.claims.close();
+        self.close_sessions();
+    }
+
+    fn close_sessions(&self) {
         if let Ok(shared) = self.context.extends.shared.try_read() {
             for entry in shared.iter() {
                 if let Some(session) = entry.tx() {

@@ -324,7 +324,14 @@ mod tests {
         assert_eq!(texts(&whole), ["a1\na2\n", "b1\r\n\nb2", ""]);
         let resume = Checkpoint(Some(whole[0].position.clone()));
         let rest = read(json!({"path": folder.path(), "split": "whole"}), resume).await;
-        assert_eq!(rest, whole[1..].iter().zip(&rest).map(|(m, r)| Message { received_at_us: r.received_at_us, ..m.clone() }).collect::<Vec<_>>());
+        assert_eq!(
+            rest,
+            whole[1..]
+                .iter()
+                .zip(&rest)
+                .map(|(m, r)| Message { received_at_us: r.received_at_us, ..m.clone() })
+                .collect::<Vec<_>>()
+        );
     }
 
     #[tokio::test]
@@ -334,7 +341,8 @@ mod tests {
         let open = |path: PathBuf, resume: Checkpoint| async move {
             source(json!({"path": path, "max_message_bytes": 8})).open(&resume).await
         };
-        let error = open(folder.path().join("vehicels.txt"), Checkpoint::default()).await.err().expect("error");
+        let error =
+            open(folder.path().join("vehicels.txt"), Checkpoint::default()).await.err().expect("error");
         assert!(matches!(error, Error::Config(_)), "{error}");
         assert!(error.to_string().contains("vehicles.txt"), "{error}");
         assert!(open(folder.path().join("*.csv"), Checkpoint::default()).await.is_err());

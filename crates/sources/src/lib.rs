@@ -34,10 +34,7 @@ use twinlake_contracts::{Registry, Source};
 
 /// All sources.
 pub fn registry() -> Registry<dyn Source> {
-    Registry::new("source")
-        .with::<MqttSettings>()
-        .with::<MqttBrokerSettings>()
-        .with::<FilesSettings>()
+    Registry::new("source").with::<MqttSettings>().with::<MqttBrokerSettings>().with::<FilesSettings>()
 }
 
 #[cfg(test)]

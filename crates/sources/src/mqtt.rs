@@ -123,9 +123,13 @@ impl MqttSettings {
             "mqtts" => true,
             _ => return wrong("the scheme is neither mqtt nor mqtts"),
         };
-        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else { return wrong("it names no host") };
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return wrong("it names no host");
+        };
         if !matches!(url.path(), "" | "/") || url.query().is_some() || !url.username().is_empty() {
-            return wrong("it holds more than scheme, host and port; user and password are settings of their own");
+            return wrong(
+                "it holds more than scheme, host and port; user and password are settings of their own",
+            );
         }
         if self.qos > 1 {
             return Err(Error::config(format!("'qos' is {}", self.qos)).with_help(
@@ -133,7 +137,9 @@ impl MqttSettings {
             ));
         }
         if self.keep_alive_s < 5 || self.inflight == 0 || self.max_packet_bytes < 256 {
-            return Err(Error::config("'keep_alive_s' is at least 5, 'inflight' 1 and 'max_packet_bytes' 256"));
+            return Err(Error::config(
+                "'keep_alive_s' is at least 5, 'inflight' 1 and 'max_packet_bytes' 256",
+            ));
         }
         if self.client_id.as_ref().is_some_and(|id| id.is_empty() || id.starts_with(' ')) {
             return Err(Error::config("'client_id' is empty or starts with a space"));
@@ -163,10 +169,7 @@ impl MqttSettings {
             persistent,
             // A made-up session survives a lost connection, not the run.
             session_expiry_s: if persistent { self.session_expiry_s } else { self.session_expiry_s.min(300) },
-            credentials: self
-                .username
-                .clone()
-                .map(|name| (name, self.password.clone().unwrap_or_default())),
+            credentials: self.username.clone().map(|name| (name, self.password.clone().unwrap_or_default())),
             keep_alive_s: self.keep_alive_s,
             inflight: self.inflight,
             max_packet_bytes: self.max_packet_bytes,
@@ -185,10 +188,10 @@ impl Component for MqttSettings {
     }
 }
 
-/// What waits for its acknowledgement on the present connection.
+/// What waits for its acknowledgement on the present connection, with its ordinal. Cleared when the connection is
+/// lost: a receipt of an earlier connection must never be answered on a later one.
 #[derive(Default)]
 struct Receipts {
-    /// Counts connections: a receipt of an earlier one must never be answered on a later one.
     queue: VecDeque<(u64, Receipt)>,
 }
 
@@ -294,7 +297,7 @@ impl Session {
                 }
                 Ok(Event::Arrived(arrival)) => {
                     let delivered = tokio::select! {
-                        delivered = self.deliver(arrival) => delivered,
+                        delivered = self.deliver(*arrival) => delivered,
                         _ = stopped.changed() => false,
                     };
                     if !delivered {
@@ -313,7 +316,8 @@ impl Session {
                         receipts.queue.clear();
                         link.clean();
                     }
-                    if error.permanent {
+                    // After a connection that worked, a refusal may be the broker's own trouble and may pass.
+                    if error.permanent && !subscribed {
                         let _ = self.out.send(Err(Error::permanent(self.broker.clone(), error.text))).await;
                         return;
                     }

@@ -58,8 +58,10 @@ pub(crate) struct Arrival {
 /// What happened on the connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Connected { session_present: bool },
-    Arrived(Arrival),
+    Connected {
+        session_present: bool,
+    },
+    Arrived(Box<Arrival>),
     /// The broker refused a subscription.
     SubscriptionRefused(String),
     Disconnecting,
@@ -70,7 +72,8 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct LinkError {
     pub(crate) text: String,
-    /// Trying again cannot help: wrong credentials, not authorized, a protocol version that the broker lacks.
+    /// Trying again cannot help: wrong credentials, not authorized, a protocol version that the broker lacks, a
+    /// certificate that is not trusted.
     pub(crate) permanent: bool,
 }
 
@@ -108,6 +111,8 @@ impl Link {
                 .set_receive_maximum(Some(settings.inflight))
                 .set_max_packet_size(Some(settings.max_packet_bytes))
                 .set_connection_timeout(10)
+                // Nothing is published here; the default reserves room for 65,535 messages.
+                .set_outgoing_inflight_upper_limit(1)
                 .set_manual_acks(true);
             if let Some((name, password)) = &settings.credentials {
                 options.set_credentials(name.clone(), password.clone());
@@ -203,13 +208,15 @@ impl Sender {
 fn event_v4(event: rumqttc::Event) -> Event {
     use rumqttc::{Outgoing, Packet, QoS, SubscribeReasonCode};
     match event {
-        rumqttc::Event::Incoming(Packet::ConnAck(ack)) => Event::Connected { session_present: ack.session_present },
-        rumqttc::Event::Incoming(Packet::Publish(mut publish)) => Event::Arrived(Arrival {
+        rumqttc::Event::Incoming(Packet::ConnAck(ack)) => {
+            Event::Connected { session_present: ack.session_present }
+        }
+        rumqttc::Event::Incoming(Packet::Publish(mut publish)) => Event::Arrived(Box::new(Arrival {
             payload: std::mem::take(&mut publish.payload),
             topic: publish.topic.clone(),
             received_at: None,
             receipt: (publish.qos != QoS::AtMostOnce).then(|| Receipt::V4(publish)),
-        }),
+        })),
         rumqttc::Event::Incoming(Packet::SubAck(ack))
             if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
         {
@@ -224,10 +231,12 @@ fn event_v5(event: v5::Event) -> Event {
     use v5::mqttbytes::QoS;
     use v5::mqttbytes::v5::{Packet, SubscribeReasonCode};
     match event {
-        v5::Event::Incoming(Packet::ConnAck(ack)) => Event::Connected { session_present: ack.session_present },
+        v5::Event::Incoming(Packet::ConnAck(ack)) => {
+            Event::Connected { session_present: ack.session_present }
+        }
         v5::Event::Incoming(Packet::Publish(mut publish)) => {
             let properties = publish.properties.take();
-            Event::Arrived(Arrival {
+            Event::Arrived(Box::new(Arrival {
                 payload: std::mem::take(&mut publish.payload),
                 topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                 received_at: properties.and_then(|properties| {
@@ -235,7 +244,7 @@ fn event_v5(event: v5::Event) -> Event {
                     found.find(|(name, _)| name == RECEIVED_AT_PROPERTY).map(|(_, value)| value)
                 }),
                 receipt: (publish.qos != QoS::AtMostOnce).then(|| Receipt::V5(publish)),
-            })
+            }))
         }
         v5::Event::Incoming(Packet::SubAck(ack)) => {
             let refused =
@@ -252,10 +261,13 @@ fn error_v4(error: &rumqttc::ConnectionError) -> LinkError {
     let permanent = matches!(
         error,
         rumqttc::ConnectionError::ConnectionRefused(
-            Code::BadUserNamePassword | Code::NotAuthorized | Code::BadClientId | Code::RefusedProtocolVersion
+            Code::BadUserNamePassword
+                | Code::NotAuthorized
+                | Code::BadClientId
+                | Code::RefusedProtocolVersion
         ) | rumqttc::ConnectionError::RequestsDone
     );
-    LinkError { text: error.to_string(), permanent }
+    link_error(error.to_string(), permanent)
 }
 
 fn error_v5(error: &v5::ConnectionError) -> LinkError {
@@ -273,7 +285,13 @@ fn error_v5(error: &v5::ConnectionError) -> LinkError {
                 | Code::BadAuthenticationMethod
         ) | v5::ConnectionError::RequestsDone
     );
-    LinkError { text: error.to_string(), permanent }
+    link_error(error.to_string(), permanent)
+}
+
+fn link_error(text: String, permanent: bool) -> LinkError {
+    // rustls wraps this error in an I/O error; its text is what is left of its kind.
+    let untrusted = text.contains("invalid peer certificate");
+    LinkError { permanent: permanent || untrusted, text }
 }
 
 /// The TLS side of a client: the authority of the settings, or else the roots of the system.
@@ -296,8 +314,10 @@ fn tls_client(files: &TlsFiles) -> Result<ClientConfig> {
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(Error::config("this system has no root certificates to check the broker's certificate with")
-                .with_help("install them (Debian: ca-certificates) or name the authority's file as 'ca'"));
+            return Err(Error::config(
+                "this system has no root certificates to check the broker's certificate with",
+            )
+            .with_help("install them (Debian: ca-certificates) or name the authority's file as 'ca'"));
         }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))

@@ -121,10 +121,13 @@ mod tests {
 
     #[test]
     fn reads_the_helsinki_capture() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/helsinki-vehicles.hfp.txt");
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/helsinki-vehicles.hfp.txt");
         let messages = read_capture(&path).expect("capture");
         assert_eq!(messages.len(), 3000);
-        assert!(messages.iter().all(|m| m.topic.starts_with("/hfp/v1/") && m.payload.starts_with(b"{\"VP\":{")));
+        assert!(
+            messages.iter().all(|m| m.topic.starts_with("/hfp/v1/") && m.payload.starts_with(b"{\"VP\":{"))
+        );
         assert!(messages.iter().any(|m| m.topic.contains(' ') && !m.topic.is_ascii()));
     }
 }

@@ -88,10 +88,12 @@ pub async fn publish_capture(
         let id = format!("replay-{run:x}-{number}");
         let mut options = MqttOptions::new(id, settings.host.clone(), settings.port);
         options
-            .set_keep_alive(Duration::from_secs(60))
+            .set_keep_alive(Duration::from_mins(1))
             .set_clean_start(false)
             .set_session_expiry_interval(Some(120))
-            .set_max_packet_size(Some(16 * 1024 * 1024));
+            .set_max_packet_size(Some(16 * 1024 * 1024))
+            // Its default reserves room for 65,535 messages on every connection.
+            .set_outgoing_inflight_upper_limit(64);
         // Room for all, so that one slow connection does not hold up the pace of the others.
         let (client, events) = AsyncClient::new(options, messages.len() + 16);
         clients.push(client);

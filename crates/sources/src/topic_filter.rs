@@ -15,8 +15,9 @@ impl TopicFilter {
     /// Parses a filter; `$share/<group>/<filter>` is allowed.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Err(Error::config(format!("'{text}' is not a topic filter: {why}"))
-                .with_help("'+' stands for one whole level, '#' for the rest, for example '/hfp/v2/journey/+/bus/#'"))
+            Err(Error::config(format!("'{text}' is not a topic filter: {why}")).with_help(
+                "'+' stands for one whole level, '#' for the rest, for example '/hfp/v2/journey/+/bus/#'",
+            ))
         };
         let start = match text.strip_prefix("$share/") {
             None => 0,
@@ -49,7 +50,9 @@ impl TopicFilter {
     /// Parses a list that must not be empty.
     pub fn parse_all(texts: &[String]) -> Result<Vec<Self>> {
         if texts.is_empty() {
-            return Err(Error::config("'topics' is empty").with_help("name at least one topic filter; '#' is all"));
+            return Err(
+                Error::config("'topics' is empty").with_help("name at least one topic filter; '#' is all")
+            );
         }
         texts.iter().map(|text| Self::parse(text)).collect()
     }

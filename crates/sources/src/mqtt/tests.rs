@@ -26,7 +26,8 @@ fn source(broker: &Broker, more: Value) -> Box<dyn Source> {
 /// Publishes texts with QoS 1 from a client of its own and returns when all are acknowledged.
 async fn publish(broker: &Broker, topic: &str, texts: &[&str]) {
     let address = broker.local_addr();
-    let options = v5::MqttOptions::new(format!("publisher-{}", now_us()), "127.0.0.1", address.port());
+    let options =
+        v5::MqttOptions::new(format!("publisher-{}", now_us()), address.ip().to_string(), address.port());
     let (client, mut events) = v5::AsyncClient::new(options, 100);
     for text in texts {
         client.publish(topic, QoS::AtLeastOnce, false, (*text).to_owned()).await.expect("queued");
@@ -106,7 +107,8 @@ async fn subscribed(broker: &Broker, stream: &mut MessageStream) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_goes_away_and_comes_back_is_subscribed_to_again() {
-    let broker = broker().await;
+    // An address of its own, so that no other test takes the port meanwhile.
+    let broker = Broker::start(BrokerSettings::new("127.0.0.3:0")).await.expect("broker");
     let address = broker.local_addr();
     let mut source = source(&broker, json!({}));
     let mut stream = source.open(&Checkpoint::default()).await.expect("open");
@@ -144,7 +146,10 @@ async fn inflight_stops_the_broker_and_nothing_is_dropped() {
     let texts: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     let all: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut seen = Vec::new();
-    source.acknowledge(&Checkpoint(Some(Position { ordinal: u64::MAX, token: String::new() }))).await.expect("ack");
+    source
+        .acknowledge(&Checkpoint(Some(Position { ordinal: u64::MAX, token: String::new() })))
+        .await
+        .expect("ack");
     publish(&broker, "/a/n", &all).await;
     while seen.len() < 50 {
         let mut window = Vec::new();

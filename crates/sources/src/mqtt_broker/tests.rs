@@ -32,7 +32,8 @@ struct Device {
 
 impl Device {
     fn new(broker: &Broker, name: &str) -> Self {
-        let mut options = MqttOptions::new(name, "127.0.0.1", broker.local_addr().port());
+        let mut options =
+            MqttOptions::new(name, broker.local_addr().ip().to_string(), broker.local_addr().port());
         options.set_keep_alive(Duration::from_secs(30));
         let (client, events) = AsyncClient::new(options, 100);
         let (out, packets) = mpsc::unbounded_channel();
@@ -192,7 +193,8 @@ async fn what_the_log_does_not_take_is_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_ends_streams_and_connections_without_acknowledging() {
-    let broker = broker().await;
+    // An address of its own, so that no other test takes the port when it is free again.
+    let broker = Broker::start(BrokerSettings::new("127.0.0.2:0")).await.expect("broker");
     let address = broker.local_addr();
     let (_source, mut stream) = open(&broker, json!(["#"])).await;
     let mut device = Device::new(&broker, "device");
@@ -206,7 +208,10 @@ async fn a_shutdown_ends_streams_and_connections_without_acknowledging() {
     assert_eq!(broker.stats().connections, 0);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens");
     drop((broker, idle));
-    assert!(Broker::start(BrokerSettings::new(address.to_string())).await.is_ok(), "the address is free again");
+    assert!(
+        Broker::start(BrokerSettings::new(address.to_string())).await.is_ok(),
+        "the address is free again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +230,13 @@ async fn retained_messages_and_last_wills_work() {
     assert!(seen.iter().any(|p| matches!(p, Packet::Publish(p) if p.payload == "value")), "{seen:?}");
 
     let mut options = MqttOptions::new("dying", "127.0.0.1", broker.local_addr().port());
-    options.set_last_will(rumqttc::v5::mqttbytes::v5::LastWill::new("will", "gone", QoS::AtLeastOnce, false, None));
+    options.set_last_will(rumqttc::v5::mqttbytes::v5::LastWill::new(
+        "will",
+        "gone",
+        QoS::AtLeastOnce,
+        false,
+        None,
+    ));
     let (_client, mut events) = AsyncClient::new(options, 10);
     events.poll().await.expect("connected");
     drop(events);
@@ -241,4 +252,58 @@ async fn an_address_in_use_is_a_clear_error() {
     let error = Broker::start(BrokerSettings::new(address)).await.err().expect("error");
     assert!(matches!(error, Error::Config(_)), "{error}");
     assert!(Broker::start(BrokerSettings::new("nonsense")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_helsinki_capture_keeps_its_pace_through_a_log_that_takes_its_time() {
+    let broker = broker().await;
+    let settings = json!({
+        "listen": broker.local_addr().to_string(), "topics": ["/hfp/v1/#"], "received_at": "property",
+    });
+    let mut source = crate::registry().build("mqtt_broker", settings).expect("settings");
+    let mut stream = source.open(&Checkpoint::default()).await.expect("open");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../pipelines/data/helsinki-vehicles.hfp.txt");
+    let capture = crate::replay::read_capture(&path).expect("capture");
+    let mut expected: Vec<(String, Vec<u8>, i64)> =
+        capture.iter().map(|m| (m.topic.clone(), m.payload.clone(), m.time_us)).collect();
+    let port = broker.local_addr().port();
+    let publisher = tokio::spawn(async move {
+        let settings = crate::PublishSettings::new("127.0.0.1", port);
+        crate::publish_capture(capture, &settings, |_| {}).await
+    });
+    let mut found = Vec::new();
+    while found.len() < expected.len() {
+        let mut last = next(&mut stream).await;
+        found.push((last.origin.to_string(), last.payload.to_vec(), last.received_at_us));
+        // What has come by now is one write, and a write takes 5 ms.
+        while let Ok(Some(message)) = tokio::time::timeout(Duration::ZERO, stream.next()).await {
+            last = message.expect("message");
+            found.push((last.origin.to_string(), last.payload.to_vec(), last.received_at_us));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        source.acknowledge(&at(&last)).await.expect("acknowledge");
+    }
+    let report = publisher.await.expect("task").expect("published");
+    assert_eq!(report.acknowledged, 3000);
+    // The capture is two seconds long; the rest is room for a busy machine.
+    assert!(report.elapsed.as_secs_f64() < 60.0, "{:?}", report.elapsed);
+    println!("3000 messages in {:?}", report.elapsed);
+    expected.sort();
+    found.sort();
+    assert!(expected == found, "every message with its topic, its bytes and its time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ordinals_go_on_after_the_checkpoint() {
+    let broker = broker().await;
+    let settings = json!({"listen": broker.local_addr().to_string(), "topics": ["#"], "qos": 1});
+    let mut source = crate::registry().build("mqtt_broker", settings).expect("settings");
+    let resume = Checkpoint(Some(Position { ordinal: 41, token: String::new() }));
+    let mut stream = source.open(&resume).await.expect("open");
+    let device = Device::new(&broker, "device");
+    device.publish("a", QoS::AtMostOnce, "below the quality that is recorded").await;
+    device.publish("a", QoS::AtLeastOnce, "recorded").await;
+    let message = next(&mut stream).await;
+    assert_eq!((message.position.ordinal, &message.payload[..]), (42, &b"recorded"[..]));
 }
