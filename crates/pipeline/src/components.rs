@@ -64,11 +64,11 @@ pub(crate) fn build<P: ?Sized + 'static>(
         return None;
     };
     let before = errors.len();
-    if let Some(doc) = registry.docs().find(|doc| doc.type_name == type_name) {
-        check_keys(doc, document, entry, structure, errors);
-    }
     let mut without = vec!["type"];
     without.extend(structure);
+    if let Some(doc) = registry.docs().find(|doc| doc.type_name == type_name) {
+        without.extend(check_keys(doc, document, entry, structure, errors));
+    }
     let mut settings = table.to_json(&without);
     beside(&mut settings, document);
     match registry.build(type_name, settings.clone()) {
@@ -86,21 +86,23 @@ pub(crate) fn build<P: ?Sized + 'static>(
     }
 }
 
-/// Compares the keys with the schema's properties.
-fn check_keys(
+/// Compares the keys with the schema's properties; returns the unknown ones.
+fn check_keys<'a>(
     doc: &ComponentDoc,
     document: &Document,
-    entry: &Entry,
+    entry: &'a Entry,
     structure: &[&str],
     errors: &mut Vec<Error>,
-) {
-    let Some(table) = entry.node.as_table() else { return };
+) -> Vec<&'a str> {
+    let mut unknown = Vec::new();
+    let Some(table) = entry.node.as_table() else { return unknown };
     let schema = (doc.schema)(&mut SchemaGenerator::default());
-    let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
+    let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return unknown };
     let closed = schema.get("additionalProperties") == Some(&Json::Bool(false));
     let known = properties.keys().map(String::as_str).chain(structure.iter().copied()).chain(["type"]);
     for (key, value) in &table.0 {
         if closed && !known.clone().any(|name| name == key) {
+            unknown.push(key.as_str());
             errors.push(
                 Error::config(format!("unknown key '{key}'"))
                     .at(document.place(&value.key))
@@ -124,24 +126,34 @@ fn check_keys(
             });
         }
     }
+    unknown
 }
 
-/// Relative paths are relative to the file: the settings `path`, `paths`, `…_path` and `…_file` are joined to its folder.
+/// The settings that name files, wherever they stand.
+fn names_a_file(key: &str, table: &serde_json::Map<String, Json>) -> bool {
+    matches!(key, "path" | "paths" | "ca" | "certificate" | "client_authority")
+        || key.ends_with("_path")
+        || key.ends_with("_file")
+        || (key == "key" && table.contains_key("certificate"))
+}
+
+/// Relative paths are relative to the file: the settings that name files (`path`, `paths`, `…_path`, `…_file`, TLS
+/// certificates and keys) are joined to its folder.
 pub(crate) fn beside(settings: &mut Json, document: &Document) {
     let Json::Object(entries) = settings else { return };
+    let keys: Vec<String> = entries.keys().filter(|key| names_a_file(key, entries)).cloned().collect();
     for (key, value) in entries.iter_mut() {
-        if key == "path" || key == "paths" || key.ends_with("_path") || key.ends_with("_file") {
-            match value {
-                Json::String(path) => *path = join(document, path),
-                Json::Array(paths) => {
-                    for path in paths {
-                        if let Json::String(path) = path {
-                            *path = join(document, path);
-                        }
+        match value {
+            Json::Object(_) => beside(value, document),
+            Json::String(path) if keys.contains(key) => *path = join(document, path),
+            Json::Array(paths) if keys.contains(key) => {
+                for path in paths {
+                    if let Json::String(path) = path {
+                        *path = join(document, path);
                     }
                 }
-                _ => {}
             }
+            _ => {}
         }
     }
 }

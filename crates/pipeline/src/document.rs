@@ -96,6 +96,10 @@ impl Document {
         if config.place.is_some() {
             return error;
         }
+        // A value's own error that serde passed on as text has its help inside.
+        if let Some((message, help)) = config.message.split_once("\n  help: ") {
+            return self.locate(Error::config(message).with_help(help), entry);
+        }
         let message = config.message.clone();
         let has_help = config.help.is_some();
         if let Some((unknown, known)) = unknown_field(&message) {
@@ -418,13 +422,13 @@ mod tests {
     #[test]
     fn places_count_characters_not_bytes() {
         let mut errors = Vec::new();
-        let text = "name = \"Mellunmäki\"\n[a]\nb = { ä = \"x\", wrong = 5 }\n";
+        let text = "name = \"Mellunmäki\"\n[a]\nb = { \"ä\" = \"x\", wrong = 5 }\n";
         let document = Document::parse(text, None, &variables, &mut errors).unwrap();
         let entry = document.root.get("a").unwrap();
         let shown = document.locate(Error::config("invalid type: integer `5`, expected a string"), entry);
         assert_eq!(
             shown.to_string(),
-            "invalid type: integer `5`\n --> <input>:3:24\n  |\n3 | b = { ä = \"x\", wrong = 5 }\n  |                        ^\n  help: expected a string"
+            "invalid type: integer `5`\n --> <input>:3:26\n  |\n3 | b = { \"ä\" = \"x\", wrong = 5 }\n  |                          ^\n  help: expected a string"
         );
     }
 }

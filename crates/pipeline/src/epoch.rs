@@ -154,7 +154,7 @@ impl Epochs {
         }
         let mut input = Reader::new(&self.state);
         Head::read(&mut input)?;
-        flow.restore(&mut input)
+        flow.restore(input.bytes()?)
     }
 
     /// Adds a target's rows of the stretch that ends at `upto`, unless it has them.
@@ -185,8 +185,8 @@ impl Epochs {
         self.targets.values().map(|target| target.done).filter(|done| *done > position).min()
     }
 
-    /// Ends the epoch at `upto`.
-    pub async fn commit(&mut self, upto: u64, flow: &Flow) -> Result<()> {
+    /// Ends the epoch at `upto`, with the operators' state there.
+    pub async fn commit(&mut self, upto: u64, operators: &[u8]) -> Result<()> {
         if upto <= self.complete {
             return Ok(());
         }
@@ -200,7 +200,7 @@ impl Epochs {
         let mut out = Writer::default();
         let required = self.targets.iter().map(|(key, target)| (identity(key, target), target.required));
         Head { previous: self.complete, required: required.collect() }.write(&mut out);
-        flow.state(&mut out)?;
+        out.bytes(operators);
         let state = out.finish();
         retry("storing the pipeline's state", self.pauses, &self.stats, &self.stop, || {
             self.store.put_state(&self.pipeline, upto, self.complete, state.clone())

@@ -117,18 +117,20 @@ impl Flow {
     }
 
     /// The state of all transforms.
-    pub fn state(&self, out: &mut Writer) -> Result<()> {
+    pub fn state(&self) -> Result<Vec<u8>> {
+        let mut out = Writer::default();
         out.unsigned(self.transforms.len() as u64);
         for (name, transform) in &self.transforms {
             out.bytes(name.as_bytes());
             out.bytes(&transform.state()?);
         }
-        Ok(())
+        Ok(out.finish())
     }
 
     /// Takes back what [`Flow::state`] gave. A transform that is new in the file starts without a state; the state of
     /// one that is gone is passed over.
-    pub fn restore(&mut self, input: &mut Reader<'_>) -> Result<()> {
+    pub fn restore(&mut self, state: &[u8]) -> Result<()> {
+        let mut input = Reader::new(state);
         for _ in 0..input.unsigned()? {
             let name = String::from_utf8_lossy(input.bytes()?).into_owned();
             let state = input.bytes()?;

@@ -251,7 +251,7 @@ impl Parser<'_> {
             self.error(error.with_help("add [sources.NAME] with type, settings and decoder"));
         }
         let pipeline = Pipeline {
-            name: name?,
+            name: name.unwrap_or_default(),
             description,
             settings,
             sources,

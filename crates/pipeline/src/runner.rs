@@ -302,7 +302,7 @@ impl Work<'_> {
     }
 
     /// The next messages; a window never crosses the boundary.
-    async fn read(&self) -> Result<Vec<LoggedMessage>> {
+    async fn read(&mut self) -> Result<Vec<LoggedMessage>> {
         let most = self.runner.plan.pipeline.settings.micro_batch_messages;
         let ahead = self.boundary.saturating_sub(self.position);
         let cuts = [self.epochs.cut(self.position), Some(self.boundary).filter(|end| *end > self.position)];
@@ -390,7 +390,8 @@ impl Work<'_> {
             return Ok(());
         }
         let start = Instant::now();
-        self.epochs.commit(self.position, &self.flow).await?;
+        let operators = self.flow.state()?;
+        self.epochs.commit(self.position, &operators).await?;
         let stats = &self.runner.stats;
         stats.commit_us.store(start.elapsed().as_micros() as u64, Ordering::Relaxed);
         stats.commits.fetch_add(1, Ordering::Relaxed);
