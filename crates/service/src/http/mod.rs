@@ -1,0 +1,130 @@
+//! The HTTP door: routes, limits, and what every handler shares.
+
+mod body;
+pub(crate) mod openapi;
+mod problem;
+mod simulations;
+mod sql;
+mod status;
+mod twins;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::trace::TraceLayer;
+use twinlake_contracts::{Error, Result};
+use twinlake_query::{Engine, Session, SessionSettings};
+use twinlake_twin::Twins;
+
+use crate::answer::Gate;
+use crate::failure::Failure;
+use crate::http::problem::Problem;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// What every handler needs.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) twins: Arc<Twins>,
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    pub(crate) postgres: Option<SocketAddr>,
+}
+
+impl App {
+    /// A session for one request. Files of the machine are no tables here.
+    pub(crate) fn session(&self) -> std::result::Result<Session, Failure> {
+        Ok(self.engine.session(SessionSettings { local_files: false })?)
+    }
+}
+
+/// One route: the router and the test of the OpenAPI document are made from the same list.
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    handler: MethodRouter<App>,
+}
+
+/// All routes.
+pub(crate) fn routes() -> Vec<Route> {
+    let route = |method, path, handler| Route { method, path, handler };
+    vec![
+        route("POST", "/v1/sql", post(sql::sql)),
+        route("GET", "/v1/twins", get(twins::models)),
+        route("GET", "/v1/twins/{model}", get(twins::states)),
+        route("GET", "/v1/twins/{model}/{*key}", get(twins::state)),
+        route("POST", "/v1/simulations", post(simulations::submit)),
+        route("GET", "/v1/simulations/{run_id}", get(simulations::run)),
+        route("GET", "/v1/simulations/{run_id}/result", get(simulations::result)),
+        route("GET", "/healthz", get(status::healthz)),
+        route("GET", "/readyz", get(status::readyz)),
+        route("GET", "/metrics", get(status::metrics)),
+        route("GET", "/openapi.json", get(status::openapi_json)),
+        route("GET", "/", get(status::front_page)),
+    ]
+}
+
+/// The router with its limits. `origins`: web pages that may read answers (CORS); none by default.
+pub(crate) fn router(app: App, body_limit: usize, origins: &[String]) -> Result<Router> {
+    let mut router = Router::new();
+    for route in routes() {
+        router = router.route(route.path, route.handler);
+    }
+    let mut router = router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(body_limit))
+        .layer(middleware::from_fn_with_state(app.clone(), measure))
+        .layer(TraceLayer::new_for_http());
+    if !origins.is_empty() {
+        let allowed = origins
+            .iter()
+            .map(|origin| {
+                HeaderValue::from_str(origin).map_err(|_| Error::config(format!("'{origin}' is no web origin")))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        router = router.layer(
+            CorsLayer::new()
+                .allow_origin(AllowOrigin::list(allowed))
+                .allow_methods([Method::GET, Method::POST])
+                .allow_headers([header::CONTENT_TYPE, header::ACCEPT]),
+        );
+    }
+    Ok(router.with_state(app))
+}
+
+async fn not_found(request: Request) -> Problem {
+    let path = request.uri().path().to_owned();
+    let known = routes();
+    Error::not_found("address", path, known.iter().map(|route| route.path)).into()
+}
+
+async fn method_not_allowed(request: Request) -> Problem {
+    let path = request.uri().path();
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        format!("{path} does not take {}", request.method()),
+    )
+}
+
+/// Counts and times every request under its route, not its path: a key never becomes a label.
+async fn measure(State(app): State<App>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let response = next.run(request).await.into_response();
+    let route = route.as_deref().unwrap_or("unknown");
+    app.metrics.request(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    response
+}
