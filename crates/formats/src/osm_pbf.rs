@@ -26,7 +26,7 @@ use crate::osm_roads::{self, RoadLink};
 #[serde(rename_all = "snake_case")]
 pub enum OsmLayer {
     /// Directed links for cars: `link_id`, `way_id`, `from_node`, `to_node`, `name`, `highway`, `lanes` (in this
-    /// direction), `speed_kmh` (the limit), `free_flow_speed` (km/h), `length_m`, `free_flow_time_s`, `capacity_vph`,
+    /// direction), `speed_kmh` (the limit), `free_flow_speed_kmh`, `length_m`, `free_flow_time_s`, `capacity_vph`,
     /// `oneway`, `geom` (LineString).
     RoadLinks,
     /// The ends of the links: `node_id`, `geom` (Point).
@@ -66,7 +66,7 @@ fn schema(layer: OsmLayer) -> Schema {
             ("highway", Utf8, false),
             ("lanes", Float64, false),
             ("speed_kmh", Float64, false),
-            ("free_flow_speed", Float64, false),
+            ("free_flow_speed_kmh", Float64, false),
             ("length_m", Float64, false),
             ("free_flow_time_s", Float64, false),
             ("capacity_vph", Float64, false),
@@ -253,7 +253,7 @@ mod tests {
         for (name, least, most) in [
             ("lanes", 0.5, 10.0),
             ("speed_kmh", 5.0, 120.0),
-            ("free_flow_speed", 4.0, 120.0),
+            ("free_flow_speed_kmh", 4.0, 120.0),
             ("length_m", 0.0, 5000.0),
             ("free_flow_time_s", 0.0, 1000.0),
             ("capacity_vph", 100.0, 12_000.0),
