@@ -31,6 +31,7 @@ mod testing;
 pub use arguments::Arguments;
 pub use engine::{Engine, EngineOptions, Extension};
 pub use error::to_error;
+pub use micro_batch::MicroBatches;
 pub use session::{Session, SessionSettings};
 pub use settings::{Tense, TwinOptions};
 pub use statement::{parse, prepare_statement};

@@ -30,8 +30,9 @@ const KEPT: usize = 256;
 /// The carried column's name while the query runs; no SQL text can name it.
 const HIDDEN: &str = "\u{1}carried";
 
-/// The queries planned so far.
-pub(crate) struct MicroBatches {
+/// SQL over batches in memory without a lake behind it: what checking and testing a pipeline needs. Keeps the queries
+/// planned so far.
+pub struct MicroBatches {
     runtime: Arc<RuntimeEnv>,
     prepared: Mutex<Vec<Arc<Prepared>>>,
 }
@@ -49,6 +50,13 @@ struct Prepared {
     slots: Vec<Arc<Slot>>,
     /// One run at a time puts its rows into the slots and turns the plan into a physical one.
     planning: tokio::sync::Mutex<()>,
+}
+
+impl Default for MicroBatches {
+    /// Without bounds on memory.
+    fn default() -> Self {
+        Self::new(Arc::new(RuntimeEnv::default()))
+    }
 }
 
 impl MicroBatches {
@@ -302,15 +310,14 @@ fn schemas(inputs: &[(String, SchemaRef, Vec<RecordBatch>)]) -> Vec<(String, Sch
 }
 
 #[async_trait]
-impl SqlEngine for Engine {
+impl SqlEngine for MicroBatches {
     async fn plan(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<SchemaRef> {
-        let prepared = self.micro_batches.prepared(sql, inputs.to_vec(), None).await?;
+        let prepared = self.prepared(sql, inputs.to_vec(), None).await?;
         Ok(Arc::clone(&prepared.schema))
     }
 
     async fn is_row_wise(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<bool> {
-        let prepared = self.micro_batches.prepared(sql, inputs.to_vec(), None).await?;
-        Ok(prepared.row_wise)
+        Ok(self.prepared(sql, inputs.to_vec(), None).await?.row_wise)
     }
 
     async fn run(
@@ -319,8 +326,28 @@ impl SqlEngine for Engine {
         inputs: &[(String, SchemaRef, Vec<RecordBatch>)],
         carry: Option<&str>,
     ) -> Result<Vec<RecordBatch>> {
-        let prepared = self.micro_batches.prepared(sql, schemas(inputs), carry).await?;
-        prepared.run(inputs).await
+        self.prepared(sql, schemas(inputs), carry).await?.run(inputs).await
+    }
+}
+
+/// The same, with the engine's memory bounds.
+#[async_trait]
+impl SqlEngine for Engine {
+    async fn plan(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<SchemaRef> {
+        self.micro_batches.plan(sql, inputs).await
+    }
+
+    async fn is_row_wise(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<bool> {
+        self.micro_batches.is_row_wise(sql, inputs).await
+    }
+
+    async fn run(
+        &self,
+        sql: &str,
+        inputs: &[(String, SchemaRef, Vec<RecordBatch>)],
+        carry: Option<&str>,
+    ) -> Result<Vec<RecordBatch>> {
+        self.micro_batches.run(sql, inputs, carry).await
     }
 }
 
