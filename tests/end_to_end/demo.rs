@@ -46,7 +46,7 @@ fn leaves_a_lake_with_the_map_the_vehicles_and_two_runs() {
         "SELECT name, scenario, status FROM meta.runs WHERE kind = 'simulation' ORDER BY scenario NULLS FIRST",
     );
     assert_eq!(runs.len(), 2, "{runs:?}");
-    assert!(runs.iter().all(|run| run["name"] == "traffic_assignment" && run["status"] == "done"), "{runs:?}");
+    assert!(runs.iter().all(|run| run["name"] == "traffic_assignment" && run["status"] == "succeeded"), "{runs:?}");
     assert_eq!(runs[1]["scenario"], "bridge-closed");
 }
 
