@@ -150,10 +150,9 @@ async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Resu
     let mut output = Output::default();
     for input in &case.inputs {
         if let Some(rows) = &input.rows {
-            let schema = plan
-                .schemas
-                .get(&input.source)
-                .ok_or_else(|| Error::not_found("source", &input.source, plan.schemas.keys().map(String::as_str)))?;
+            let schema = plan.schemas.get(&input.source).ok_or_else(|| {
+                Error::not_found("source", &input.source, plan.schemas.keys().map(String::as_str))
+            })?;
             let batch = Batch { rows: cell::batch(schema, rows)?, sequences: None };
             flow.push(&input.source, batch, &mut output).await?;
         }
@@ -172,7 +171,11 @@ async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Resu
             let logged = logged.collect();
             let processed = window::process(plan, &mut flow, logged).await?;
             for (sink, rows) in processed.sinks {
-                outcome.sinks.entry(sink).or_default().extend((0..rows.num_rows()).map(|at| cell::row(&rows, at)));
+                outcome
+                    .sinks
+                    .entry(sink)
+                    .or_default()
+                    .extend((0..rows.num_rows()).map(|at| cell::row(&rows, at)));
             }
             outcome.refused.extend(processed.refused);
             for (step, batches) in processed.tapped {
@@ -193,7 +196,8 @@ async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Resu
     }
     flow.finish(&mut output).await?;
     for (sink, batches) in output.sinks {
-        let rows = batches.iter().flat_map(|batch| (0..batch.rows.num_rows()).map(|at| cell::row(&batch.rows, at)));
+        let rows =
+            batches.iter().flat_map(|batch| (0..batch.rows.num_rows()).map(|at| cell::row(&batch.rows, at)));
         outcome.sinks.entry(sink).or_default().extend(rows);
     }
     outcome.refused.extend(output.refused);
@@ -243,7 +247,9 @@ impl CaseMessage {
 async fn read_source(plan: &Plan, settings: &Row) -> Result<Vec<Message>> {
     let mut settings = settings.clone();
     let Some(Json::String(type_name)) = settings.shift_remove("type") else {
-        return Err(Error::config("'from' has no 'type'").with_help("from = { type = \"files\", path = \"…\" }"));
+        return Err(
+            Error::config("'from' has no 'type'").with_help("from = { type = \"files\", path = \"…\" }")
+        );
     };
     let mut settings = Json::Object(settings);
     beside(&mut settings, &plan.pipeline.document);
@@ -275,13 +281,21 @@ fn check(plan: &Plan, expected: &CaseOutput, outcome: &Outcome, failures: &mut V
     if let Some(wanted) = &expected.rows {
         let same = wanted.len() == rows.len() && wanted.iter().zip(&rows).all(|(w, r)| matches(w, r));
         if !same {
-            fail(format!("the rows differ (- expected, + came out)\n{}", difference(wanted, &rows, &matches)));
+            fail(format!(
+                "the rows differ (- expected, + came out)\n{}",
+                difference(wanted, &rows, &matches)
+            ));
         }
     }
     for wanted in expected.contains.iter().flatten() {
         if !rows.iter().any(|row| matches(wanted, row)) {
-            let near = rows.iter().max_by_key(|row| wanted.iter().filter(|(k, v)| row.get(*k).is_some_and(|c| equal(v, c))).count());
-            let shown = near.map_or_else(|| "no row came out".to_owned(), |row| difference(std::slice::from_ref(wanted), std::slice::from_ref(row), &matches));
+            let near = rows.iter().max_by_key(|row| {
+                wanted.iter().filter(|(k, v)| row.get(*k).is_some_and(|c| equal(v, c))).count()
+            });
+            let shown = near.map_or_else(
+                || "no row came out".to_owned(),
+                |row| difference(std::slice::from_ref(wanted), std::slice::from_ref(row), &matches),
+            );
             fail(format!("no row is like this one; the nearest:\n{shown}"));
         }
     }
@@ -293,10 +307,18 @@ fn check(plan: &Plan, expected: &CaseOutput, outcome: &Outcome, failures: &mut V
     if let Some(wanted) = &expected.rejects {
         let mut on_the_way = vec![name];
         if is_sink {
-            on_the_way = plan.pipeline.sinks.get(name).map(|sink| plan.pipeline.above(&sink.inputs)).unwrap_or_default();
+            on_the_way = plan
+                .pipeline
+                .sinks
+                .get(name)
+                .map(|sink| plan.pipeline.above(&sink.inputs))
+                .unwrap_or_default();
         }
-        let mut refused: Vec<&Refused> =
-            outcome.refused.iter().filter(|refused| on_the_way.contains(&refused.component.as_str())).collect();
+        let mut refused: Vec<&Refused> = outcome
+            .refused
+            .iter()
+            .filter(|refused| on_the_way.contains(&refused.component.as_str()))
+            .collect();
         refused.sort_by_key(|refused| refused.sequence);
         if let Some(text) = wanted.difference(&refused) {
             fail(text);
@@ -308,7 +330,8 @@ impl ExpectedRejects {
     fn difference(&self, refused: &[&Refused]) -> Option<String> {
         let same = match self {
             Self::Reasons(reasons) => {
-                reasons.len() == refused.len() && reasons.iter().zip(refused).all(|(r, refused)| **r == *refused.reason)
+                reasons.len() == refused.len()
+                    && reasons.iter().zip(refused).all(|(r, refused)| **r == *refused.reason)
             }
             Self::Counts(counts) => {
                 let mut actual: BTreeMap<&str, usize> = BTreeMap::new();

@@ -17,12 +17,20 @@ pub(crate) fn cell(field: &Field, column: &dyn Array, row: usize) -> Json {
     match column.data_type() {
         DataType::Boolean => Json::from(column.as_boolean().value(row)),
         DataType::Utf8 => Json::from(column.as_string::<i32>().value(row)),
-        DataType::Timestamp(..) => Json::from(format_us(column.as_primitive::<TimestampMicrosecondType>().value(row))),
+        DataType::Timestamp(..) => {
+            Json::from(format_us(column.as_primitive::<TimestampMicrosecondType>().value(row)))
+        }
         DataType::Binary => {
             let bytes = column.as_binary::<i32>().value(row);
             let text = is_geometry(field).then(|| wkt::to_text(bytes)).flatten();
             let plain = || String::from_utf8(bytes.to_vec()).ok();
-            let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = || {
+                bytes
+                    .iter()
+                    .flat_map(|byte| [byte >> 4, byte & 15])
+                    .filter_map(|digit| char::from_digit(digit.into(), 16))
+                    .collect()
+            };
             // A geometry that lost its metadata on the way through SQL is still shown as one.
             Json::from(text.or_else(|| wkt::to_text(bytes)).or_else(plain).unwrap_or_else(hex))
         }
@@ -33,10 +41,14 @@ pub(crate) fn cell(field: &Field, column: &dyn Array, row: usize) -> Json {
         DataType::Struct(fields) => {
             let columns = column.as_struct().columns();
             let entries = fields.iter().zip(columns);
-            Json::Object(entries.map(|(field, column)| (field.name().clone(), cell(field, column, row))).collect())
+            Json::Object(
+                entries.map(|(field, column)| (field.name().clone(), cell(field, column, row))).collect(),
+            )
         }
         _ => {
-            let Ok(text) = arrow::util::display::array_value_to_string(column, row) else { return Json::Null };
+            let Ok(text) = arrow::util::display::array_value_to_string(column, row) else {
+                return Json::Null;
+            };
             match text.parse::<i64>() {
                 Ok(number) if column.data_type().is_integer() => Json::from(number),
                 _ => match text.parse::<f64>() {
@@ -64,7 +76,8 @@ pub(crate) fn equal(expected: &Json, actual: &Json) -> bool {
         (Json::Object(table), Json::Null) => table.get("null") == Some(&Json::Bool(true)),
         (Json::Null, Json::Null) => true,
         (Json::Number(expected), Json::Number(actual)) => {
-            let (expected, actual) = (expected.as_f64().unwrap_or(f64::NAN), actual.as_f64().unwrap_or(f64::NAN));
+            let (expected, actual) =
+                (expected.as_f64().unwrap_or(f64::NAN), actual.as_f64().unwrap_or(f64::NAN));
             (expected - actual).abs() <= 1e-9 * expected.abs().max(actual.abs())
         }
         (Json::String(expected), Json::String(actual)) => {
@@ -89,8 +102,10 @@ pub(crate) fn equal(expected: &Json, actual: &Json) -> bool {
 pub(crate) fn batch(schema: &SchemaRef, rows: &[Map<String, Json>]) -> Result<RecordBatch> {
     for row in rows {
         if let Some(unknown) = row.keys().find(|key| schema.index_of(key).is_err()) {
-            return Err(Error::config(format!("'{unknown}' is not a column"))
-                .with_help(format!("columns: {}", schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "))));
+            return Err(Error::config(format!("'{unknown}' is not a column")).with_help(format!(
+                "columns: {}",
+                schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+            )));
         }
     }
     let columns = schema.fields().iter().map(|field| column(field, rows)).collect::<Result<Vec<_>>>()?;
@@ -102,7 +117,9 @@ fn column(field: &Arc<Field>, rows: &[Map<String, Json>]) -> Result<ArrayRef> {
         let value = row.get(field.name()).cloned().unwrap_or(Json::Null);
         if value.get("null") == Some(&Json::Bool(true)) { Json::Null } else { value }
     };
-    let wrong = |value: &Json| Error::config(format!("{value} is not a value of '{}' ({})", field.name(), field.data_type()));
+    let wrong = |value: &Json| {
+        Error::config(format!("{value} is not a value of '{}' ({})", field.name(), field.data_type()))
+    };
     match field.data_type() {
         DataType::Timestamp(..) => {
             let values = rows

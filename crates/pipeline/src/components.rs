@@ -118,8 +118,7 @@ fn check_keys<'a>(
                 .and_then(|property| property.get("description"))
                 .and_then(Json::as_str)
                 .and_then(|text| text.split("\n\n").next());
-            let error =
-                Error::config(format!("the key '{key}' is missing")).at(document.place(&entry.key));
+            let error = Error::config(format!("the key '{key}' is missing")).at(document.place(&entry.key));
             errors.push(match meaning {
                 Some(meaning) => error.with_help(format!("{key}: {}", meaning.replace('\n', " "))),
                 None => error,

@@ -17,7 +17,7 @@ use crate::runner::{RunReport, Runner};
 /// Two sources, a filter, a dedup with state, three sinks.
 fn text(micro_batch: usize) -> String {
     format!(
-        r##"
+        r#"
 name = "law"
 [settings]
 commit_interval_ms = 2
@@ -58,7 +58,7 @@ table = "law.value"
 type = "lake"
 inputs = ["clean", "clean_b"]
 table = "law.both"
-"##
+"#
     )
 }
 
@@ -67,7 +67,12 @@ async fn plan(text: &str) -> Plan {
     plan.unwrap_or_else(|| panic!("{found}"))
 }
 
-async fn run(text: &str, durable: &Arc<Mutex<Durable>>, faults: Arc<Faults>, engine: Arc<dyn SqlEngine>) -> Result<RunReport> {
+async fn run(
+    text: &str,
+    durable: &Arc<Mutex<Durable>>,
+    faults: Arc<Faults>,
+    engine: Arc<dyn SqlEngine>,
+) -> Result<RunReport> {
     let store = FakeStore { durable: Arc::clone(durable), faults };
     let runner = Runner::new(plan(text).await, Arc::new(store), engine)
         .with_pauses(Duration::from_micros(10), Duration::from_micros(50));
@@ -121,7 +126,13 @@ async fn every_message_ends_in_a_row_or_a_reject() {
     let by_reason = |reason: &str| report.stats.rejects.get(reason).copied().unwrap_or(0);
     // Of 41 messages of `a`, each payload came 4 times (the first eight) or 3 times; `v1,7`, `v2,7` come once as a row.
     let expected = [
-        ("invalid", 4), ("missing_value", 4), ("filtered", 4), ("sql_error", 4), ("no_rows", 4), ("out_of_range", 3), ("decoder_error", 3),
+        ("invalid", 4),
+        ("missing_value", 4),
+        ("filtered", 4),
+        ("sql_error", 4),
+        ("no_rows", 4),
+        ("out_of_range", 3),
+        ("decoder_error", 3),
     ];
     for (reason, count) in expected {
         assert_eq!(by_reason(reason), count, "{reason}: {:?}", report.stats.rejects);
@@ -212,7 +223,10 @@ async fn a_lost_log_is_told() {
     run(&text(7), &durable, Faults::none(), engine()).await.unwrap();
     durable.lock().unwrap().log.clear();
     let error = run(&text(7), &durable, Faults::none(), engine()).await.unwrap_err();
-    assert!(error.to_string().contains("ends at message 0, but its tables hold rows up to message 58"), "{error}");
+    assert!(
+        error.to_string().contains("ends at message 0, but its tables hold rows up to message 58"),
+        "{error}"
+    );
 }
 
 const MAP: &str = r#"

@@ -107,7 +107,8 @@ impl Document {
             let located = Error::config(format!("unknown key '{unknown}'")).at(self.place(&span));
             return located.with_help(unknown_key_help(&unknown, known.iter().map(String::as_str)));
         }
-        if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+        if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next())
+        {
             return Error::config(format!("the key '{missing}' is missing")).at(self.place(&entry.key));
         }
         let span = quoted(&message)
@@ -118,8 +119,8 @@ impl Document {
         match message.split_once(", expected ") {
             Some((wrong, expected)) if !has_help => match error {
                 Error::Config(mut config) => {
-                    config.message = wrong.to_owned();
-                    config.help = Some(format!("expected {expected}"));
+                    wrong.clone_into(&mut config.message);
+                    config.help = Some(format!("expected {}", plain(expected)));
                     Error::Config(config)
                 }
                 other => other,
@@ -153,7 +154,8 @@ impl Document {
                 let text = body.get(offset..)?.lines().next()?;
                 let at = text.char_indices().nth(column - 1).map_or(text.len(), |(at, _)| at);
                 let start = body_start + offset + at;
-                let word = text[at..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - at);
+                let word =
+                    text[at..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - at);
                 Some(start..start + word.max(length))
             })
             .or_else(|| {
@@ -296,17 +298,19 @@ fn node(
                 Value::String(text.to_string())
             }
         },
-        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) => Value::Integer(number),
-            Err(_) => {
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix());
+            if number.is_err() {
                 problems.push((span.clone(), Error::config("the number does not fit into 64 bits")));
-                Value::Integer(0)
             }
-        },
+            Value::Integer(number.unwrap_or_default())
+        }
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(flag) => Value::Boolean(*flag),
         DeValue::Datetime(instant) => Value::String(instant.to_string()),
-        DeValue::Array(items) => Value::Array(items.iter().map(|item| node(item, variables, problems)).collect()),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| node(item, variables, problems)).collect())
+        }
         DeValue::Table(inner) => Value::Table(table(inner, false, variables, problems)),
     };
     Node { span, value }
@@ -325,7 +329,9 @@ fn substitute(text: &str, variables: &dyn Fn(&str) -> Option<String>) -> Result<
         }
         out.push_str(&rest[..at]);
         let Some(length) = rest[at + 2..].find('}') else {
-            return Err(Error::config("'${' without '}'").with_help("write $${ for the two characters themselves"));
+            return Err(
+                Error::config("'${' without '}'").with_help("write $${ for the two characters themselves")
+            );
         };
         let inside = &rest[at + 2..at + 2 + length];
         let (name, default) = match inside.split_once(":-") {
@@ -345,6 +351,18 @@ fn substitute(text: &str, variables: &dyn Fn(&str) -> Option<String>) -> Result<
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// A Rust type's name in words.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 up",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list: […]",
+        "a map" => "a table: { … }",
+        other => other,
+    }
 }
 
 /// The unknown field and the known ones of a serde message.
@@ -388,9 +406,10 @@ fn find_word(text: &str, word: &str) -> Option<usize> {
     }
     let part = |c: char| c.is_alphanumeric() || c == '_';
     let (text_lower, word_lower) = (text.to_ascii_lowercase(), word.to_ascii_lowercase());
-    text_lower.match_indices(&word_lower).map(|(at, _)| at).find(|at| {
-        !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part)
-    })
+    text_lower
+        .match_indices(&word_lower)
+        .map(|(at, _)| at)
+        .find(|at| !text[..*at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ impl<'de> Deserialize<'de> for Microseconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("'{text}' is not a length of time, expected a number with a unit: 10m"))
+            serde::de::Error::custom(format!(
+                "'{text}' is not a length of time, expected a number with a unit: 10m"
+            ))
         })
     }
 }

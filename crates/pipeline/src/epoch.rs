@@ -73,8 +73,9 @@ impl Epochs {
         for (key, writer, spec) in tables {
             let table =
                 retry("opening a table", pauses, stats, stop, || store.open_table(spec.clone())).await?;
-            let committed =
-                retry("opening a table", pauses, stats, stop, || table.committed(&writer)).await?.unwrap_or(0);
+            let committed = retry("opening a table", pauses, stats, stop, || table.committed(&writer))
+                .await?
+                .unwrap_or(0);
             targets.insert(key, Target { table, writer, done: committed, required: 0, committed });
         }
         let mut epochs = Self {

@@ -170,7 +170,8 @@ impl TableWriter for FakeTable {
 
     async fn add_fresh(&self, writer: &str, rows: RecordBatch) -> Result<()> {
         self.faults.step(|| {
-            let rows = (0..rows.num_rows()).map(|at| serde_json::Value::Object(cell::row(&rows, at)).to_string());
+            let rows =
+                (0..rows.num_rows()).map(|at| serde_json::Value::Object(cell::row(&rows, at)).to_string());
             self.fresh.lock().unwrap().entry(writer.to_owned()).or_default().extend(rows);
         })
     }
@@ -231,7 +232,9 @@ impl Source for FakeSource {
     async fn open(&mut self, resume: &Checkpoint) -> Result<MessageStream> {
         let (from, count, payloads) = (resume.ordinal() + 1, self.count, self.payloads.clone());
         let messages = futures::stream::iter(from..=count).then(move |ordinal| {
-            let payload = Bytes::from(payloads[(ordinal as usize - 1) % payloads.len()].replace('#', &ordinal.to_string()));
+            let payload = Bytes::from(
+                payloads[(ordinal as usize - 1) % payloads.len()].replace('#', &ordinal.to_string()),
+            );
             async move {
                 if ordinal % 3 == 0 {
                     tokio::task::yield_now().await;
@@ -289,7 +292,12 @@ impl Decoder for FakeDecoder {
         columns()
     }
 
-    fn decode(&self, window: &[Message], rejects: &mut Rejects, rows_of: &mut Vec<u32>) -> Result<RecordBatch> {
+    fn decode(
+        &self,
+        window: &[Message],
+        rejects: &mut Rejects,
+        rows_of: &mut Vec<u32>,
+    ) -> Result<RecordBatch> {
         let mut rows: Vec<(Option<String>, Option<i64>, Option<f64>)> = Vec::new();
         for (index, message) in window.iter().enumerate() {
             let text = std::str::from_utf8(&message.payload).unwrap();
@@ -314,7 +322,8 @@ impl Decoder for FakeDecoder {
         let ids: StringArray = rows.iter().map(|row| row.0.clone()).collect();
         let times: TimestampMicrosecondArray = rows.iter().map(|row| row.1).collect();
         let values: Float64Array = rows.iter().map(|row| row.2).collect();
-        let columns = vec![Arc::new(ids) as _, Arc::new(times.with_timezone("UTC")) as _, Arc::new(values) as _];
+        let columns =
+            vec![Arc::new(ids) as _, Arc::new(times.with_timezone("UTC")) as _, Arc::new(values) as _];
         Ok(RecordBatch::try_new(self.schema(), columns)?)
     }
 }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use tokio::sync::{mpsc, watch};
 use twinlake_contracts::{
     Batch, Error, Location, Reader, Result, SqlEngine, TableName, TableSpec, TableStore, WriteMode,
@@ -65,7 +63,9 @@ impl Files<'_> {
         }
         for (sink, node) in &self.plan.pipeline.sinks {
             let above = self.plan.pipeline.ancestors(&node.inputs);
-            if self.plan.mode(sink) != WriteMode::Replace || above.iter().any(|source| failed.contains(source)) {
+            if self.plan.mode(sink) != WriteMode::Replace
+                || above.iter().any(|source| failed.contains(source))
+            {
                 continue;
             }
             let received = above.iter().filter_map(|source| known_at.get(source)).max().copied();
@@ -116,9 +116,16 @@ impl Files<'_> {
         Ok(())
     }
 
-    async fn write(&self, spec: &TableSpec, writer: &str, batches: Vec<RecordBatch>, mode: WriteMode) -> Result<u64> {
+    async fn write(
+        &self,
+        spec: &TableSpec,
+        writer: &str,
+        batches: Vec<RecordBatch>,
+        mode: WriteMode,
+    ) -> Result<u64> {
         let (pauses, stats, stop) = (self.pauses, self.stats, self.stop);
-        let table = retry("opening a table", pauses, stats, stop, || self.store.open_table(spec.clone())).await?;
+        let table =
+            retry("opening a table", pauses, stats, stop, || self.store.open_table(spec.clone())).await?;
         let before = retry("opening a table", pauses, stats, stop, || table.committed(writer)).await?;
         // Added only now, at once: queries see the old rows or the new ones, hardly ever both.
         for batch in batches {

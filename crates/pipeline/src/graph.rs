@@ -62,18 +62,24 @@ impl Pipeline {
         let mut picture = Picture { nodes: Vec::new(), arrows: Vec::new() };
         for (name, source) in &self.sources {
             let kind = match &source.kind {
-                SourceKind::Messages { type_name, decoder_type, .. } => format!("{type_name} → {decoder_type}"),
+                SourceKind::Messages { type_name, decoder_type, .. } => {
+                    format!("{type_name} → {decoder_type}")
+                }
                 SourceKind::File { reader_type, .. } => reader_type.clone(),
             };
             picture.nodes.push((format!("step_{name}"), format!("{name}\n{kind}"), Shape::Source));
         }
         for (name, node) in &self.transforms {
             picture.nodes.push((format!("step_{name}"), format!("{name}\n{}", node.type_name), Shape::Step));
-            picture.arrows.extend(node.inputs.iter().map(|input| (format!("step_{input}"), format!("step_{name}"))));
+            picture
+                .arrows
+                .extend(node.inputs.iter().map(|input| (format!("step_{input}"), format!("step_{name}"))));
         }
         for (name, node) in &self.sinks {
             picture.nodes.push((format!("sink_{name}"), node.table.to_string(), Shape::Table));
-            picture.arrows.extend(node.inputs.iter().map(|input| (format!("step_{input}"), format!("sink_{name}"))));
+            picture
+                .arrows
+                .extend(node.inputs.iter().map(|input| (format!("step_{input}"), format!("sink_{name}"))));
         }
         if self.sources.values().any(super::model::SourceNode::gives_messages) {
             for (name, _) in self.sources.iter().filter(|(_, source)| source.gives_messages()) {
@@ -81,7 +87,9 @@ impl Pipeline {
                 picture.arrows.push((format!("step_{name}"), format!("raw_{name}")));
             }
             picture.nodes.push(("rejects".to_owned(), "meta.rejects".to_owned(), Shape::Table));
-            for name in self.sources.iter().filter(|(_, source)| source.gives_messages()).map(|(name, _)| name) {
+            for name in
+                self.sources.iter().filter(|(_, source)| source.gives_messages()).map(|(name, _)| name)
+            {
                 picture.arrows.push((format!("step_{name}"), "rejects".to_owned()));
             }
             for (name, _) in self.transforms.iter().filter(|(_, node)| self.fed_by_messages(&node.inputs)) {

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 
 use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
-use twinlake_contracts::{
-    Checkpoint, Error, Message, MessageLog, MessageStream, Result, Retry, Source,
-};
+use twinlake_contracts::{Checkpoint, Error, Message, MessageLog, MessageStream, Result, Retry, Source};
 
 use crate::model::{SourceKind, SourceNode};
 use crate::plan::Plan;

@@ -18,10 +18,12 @@ mod epoch;
 mod files;
 mod flow;
 mod graph;
+mod graph_check;
 mod ingest;
 mod lineage;
 mod model;
 mod normalise;
+mod parser;
 mod plan;
 mod retry;
 mod runner;
@@ -32,9 +34,9 @@ mod window;
 mod wkt;
 
 #[cfg(test)]
-mod fakes;
-#[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod validate_tests;
 

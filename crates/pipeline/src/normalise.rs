@@ -16,7 +16,8 @@ pub(crate) fn normal_schema(schema: &Schema) -> Result<SchemaRef> {
 
 fn normal_field(field: &Field) -> Result<Field> {
     let data_type = normal_type(field.data_type()).ok_or_else(|| {
-        let message = format!("the column '{}' has type {}, which no table can hold", field.name(), field.data_type());
+        let message =
+            format!("the column '{}' has type {}, which no table can hold", field.name(), field.data_type());
         Error::config(message).with_help("cast it in a sql transform, for example to VARCHAR or BIGINT")
     })?;
     Ok(field.clone().with_data_type(data_type).with_nullable(true))
@@ -87,7 +88,10 @@ pub(crate) fn normalise(batch: &RecordBatch, schema: &SchemaRef) -> Result<(Reco
         }
         let options = CastOptions { safe: true, ..CastOptions::default() };
         let cast = cast_with_options(column, field.data_type(), &options).map_err(|error| {
-            Error::internal(format!("the column '{}' is not of the type that was promised: {error}", field.name()))
+            Error::internal(format!(
+                "the column '{}' is not of the type that was promised: {error}",
+                field.name()
+            ))
         })?;
         if cast.logical_null_count() > column.logical_null_count() {
             let before = column.logical_nulls();

@@ -154,13 +154,19 @@ fn table(
     for other in inputs {
         let (other_name, other) = other?;
         if let Some(difference) = difference(first, other) {
-            let message = format!("'{other_name}' and '{first_name}' do not have the same columns: {difference}");
-            return Some(Err(Error::config(message).with_help("bring them to the same columns with a sql transform")));
+            let message =
+                format!("'{other_name}' and '{first_name}' do not have the same columns: {difference}");
+            return Some(Err(
+                Error::config(message).with_help("bring them to the same columns with a sql transform")
+            ));
         }
     }
-    if let Some(field) = first.fields().iter().find(|f| [SEQUENCE, INGESTED_AT].contains(&f.name().as_str())) {
+    if let Some(field) = first.fields().iter().find(|f| [SEQUENCE, INGESTED_AT].contains(&f.name().as_str()))
+    {
         let message = format!("the column name '{}' belongs to Twinlake", field.name());
-        return Some(Err(Error::config(message).with_help("give the column another name in a sql transform")));
+        return Some(
+            Err(Error::config(message).with_help("give the column another name in a sql transform")),
+        );
     }
     let fields = first.fields().iter().map(|field| field.as_ref().clone()).chain(added_fields());
     Some(Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>()))))
@@ -187,7 +193,8 @@ fn difference(left: &Schema, right: &Schema) -> Option<String> {
 /// Puts an error of a step at its place in the file.
 fn locate(pipeline: &Pipeline, section: &str, name: &str, error: Error) -> Error {
     let Some(entry) = pipeline.entry(section, name) else { return error };
-    let is_sql = pipeline.transforms.get(name).is_some_and(|node| section == "transforms" && node.type_name == "sql");
+    let is_sql =
+        pipeline.transforms.get(name).is_some_and(|node| section == "transforms" && node.type_name == "sql");
     let query = entry.node.as_table().and_then(|table| table.get("query"));
     // The transform says `in_query` for what the engine said; its own mistakes (inputs) speak for themselves.
     match (query, is_sql, error) {

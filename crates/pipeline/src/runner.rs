@@ -142,7 +142,8 @@ impl Runner {
 
     async fn run_messages(&self, stop: &watch::Receiver<bool>) -> Result<BTreeMap<TableName, u64>> {
         let name = &self.plan.pipeline.name;
-        let log = retry("opening the log", self.pauses, &self.stats, stop, || self.store.open_log(name)).await?;
+        let log =
+            retry("opening the log", self.pauses, &self.stats, stop, || self.store.open_log(name)).await?;
         let (halt, halted) = watch::channel(*stop.borrow());
         let (epochs, newest) =
             Epochs::open(name, &self.store, &log, self.tables(), self.pauses, &self.stats, &halted).await?;
@@ -253,7 +254,8 @@ impl Work<'_> {
         let mut failure = None;
         loop {
             while let Some(ended) = ingests.try_join_next() {
-                let ended = ended.unwrap_or_else(|error| Err(Error::internal(format!("a source's task: {error}"))));
+                let ended =
+                    ended.unwrap_or_else(|error| Err(Error::internal(format!("a source's task: {error}"))));
                 if let Err(error) = ended {
                     tracing::error!(%error, "a source failed for good");
                     self.runner.stats.failed(&error);
@@ -310,7 +312,8 @@ impl Work<'_> {
         let limit = most.min(cut);
         let (pauses, stats) = (self.runner.pauses, &self.runner.stats);
         let window =
-            retry("reading the log", pauses, stats, &self.halted, || self.log.read(self.position, limit)).await?;
+            retry("reading the log", pauses, stats, &self.halted, || self.log.read(self.position, limit))
+                .await?;
         let expected = self.position + 1;
         match window.first() {
             Some(first) if first.sequence != expected && self.position > 0 => Err(Error::internal(format!(
@@ -346,7 +349,8 @@ impl Work<'_> {
     }
 
     async fn add(&mut self, processed: Processed, last: u64) -> Result<()> {
-        let sinks = processed.sinks.into_iter().map(|(sink, rows)| (format!("sink.{sink}"), Some(sink), rows));
+        let sinks =
+            processed.sinks.into_iter().map(|(sink, rows)| (format!("sink.{sink}"), Some(sink), rows));
         let raw = processed.raw.into_iter().map(|(source, rows)| (raw_key(&source), None, rows));
         let rejects = processed.rejects.map(|rows| (REJECTS.to_owned(), None, rows));
         for (key, sink, rows) in sinks.chain(raw).chain(rejects) {

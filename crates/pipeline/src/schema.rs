@@ -35,7 +35,8 @@ pub fn pipeline_schema(components: &Components) -> Json {
         "required": ["path", "reader"],
         "additionalProperties": false,
     });
-    let transform = one_of(&components.transforms, &mut generator, &object(json!({ "inputs": inputs })), &["inputs"]);
+    let transform =
+        one_of(&components.transforms, &mut generator, &object(json!({ "inputs": inputs })), &["inputs"]);
     let mut sink = LakeSink::json_schema(&mut generator).to_value();
     extend(&mut sink, "lake", &object(json!({ "inputs": inputs })), &["inputs"]);
     let settings = generator.subschema_for::<Settings>();

@@ -115,7 +115,10 @@ async fn mistakes_of_clean_are_shown_at_their_words() {
 async fn mistakes_in_the_graph() {
     let cycle = found(&GOOD.replace("inputs = [\"readings\"]", "inputs = [\"clean\"]")).await;
     let unused = found(&GOOD.replace("inputs = [\"clean\"]", "inputs = [\"readings\"]")).await;
-    let twice = found(&format!("{GOOD}\n[sinks.again]\ntype = \"lake\"\ninputs = [\"positive\"]\ntable = \"plant.reading\"\n")).await;
+    let twice = found(&format!(
+        "{GOOD}\n[sinks.again]\ntype = \"lake\"\ninputs = [\"positive\"]\ntable = \"plant.reading\"\n"
+    ))
+    .await;
     let replace = found(&GOOD.replace("table = ", "mode = \"replace\"\ntable = ")).await;
     let syntax = found("name = \"a\"\n[sources\n").await;
     let empty = found("name = \"a\"\n").await;
@@ -127,8 +130,10 @@ async fn mistakes_in_the_graph() {
 async fn pictures_and_lineage() {
     let plan = good(GOOD).await;
     let edges = lineage(&plan.pipeline);
-    let edges: Vec<String> =
-        edges.iter().map(|edge| format!("{} ({}): {} -> {}", edge.step, edge.kind, edge.input, edge.output)).collect();
+    let edges: Vec<String> = edges
+        .iter()
+        .map(|edge| format!("{} ({}): {} -> {}", edge.step, edge.kind, edge.input, edge.output))
+        .collect();
     assert_snapshot!([plan.pipeline.mermaid(), plan.pipeline.dot(), edges.join("\n")].join("\n"));
 }
 
@@ -175,7 +180,15 @@ outputs = [
 async fn the_schema_knows_every_component_and_key() {
     let schema = pipeline_schema(&components());
     let text = serde_json::to_string_pretty(&schema).unwrap();
-    for word in ["\"const\": \"fake\"", "\"const\": \"sql\"", "\"const\": \"clean\"", "\"within\"", "\"commit_interval_ms\"", "\"known_at\"", "\"received_at\""] {
+    for word in [
+        "\"const\": \"fake\"",
+        "\"const\": \"sql\"",
+        "\"const\": \"clean\"",
+        "\"within\"",
+        "\"commit_interval_ms\"",
+        "\"known_at\"",
+        "\"received_at\"",
+    ] {
         assert!(text.contains(word), "{word} in {text}");
     }
     // Every reference leads somewhere.

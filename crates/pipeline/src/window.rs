@@ -7,14 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use twinlake_contracts::{
-    Batch, Decoder, Error, LoggedMessage, Message, Rejects, Result, timestamp_type,
-};
+use twinlake_contracts::{Batch, Decoder, Error, LoggedMessage, Message, Rejects, Result, timestamp_type};
 
 use crate::flow::{Flow, Output, Refused};
 use crate::model::SourceKind;
@@ -145,7 +141,9 @@ fn decode(decoder: &dyn Decoder, messages: &[Message]) -> Result<Decoded> {
                     reject.index += shift;
                     reject
                 }));
-                rows_of.iter_mut().for_each(|index| *index += shift);
+                for index in &mut rows_of {
+                    *index += shift;
+                }
                 batches.push((rows, rows_of));
             }
             Ok(rows) => {
@@ -269,7 +267,9 @@ fn raw_batch(plan: &Plan, source: &str, sequences: &[u64], messages: &[Message])
         times(messages.iter().map(|message| Some(message.received_at_us))),
         Arc::new(messages.iter().map(|_| Some(name.as_str())).collect::<StringArray>()),
         Arc::new(messages.iter().map(|message| message.position.ordinal as i64).collect::<Int64Array>()),
-        Arc::new(messages.iter().map(|message| Some(message.position.token.as_str())).collect::<StringArray>()),
+        Arc::new(
+            messages.iter().map(|message| Some(message.position.token.as_str())).collect::<StringArray>(),
+        ),
         Arc::new(messages.iter().map(|message| Some(message.origin.as_ref())).collect::<StringArray>()),
         Arc::new(messages.iter().map(|message| Some(message.payload.as_ref())).collect::<BinaryArray>()),
     ];

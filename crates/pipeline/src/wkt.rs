@@ -37,7 +37,11 @@ impl Input<'_> {
 }
 
 /// Writes a list in parentheses.
-fn list(input: &mut Input<'_>, out: &mut String, part: fn(&mut Input<'_>, &mut String) -> Option<()>) -> Option<()> {
+fn list(
+    input: &mut Input<'_>,
+    out: &mut String,
+    part: fn(&mut Input<'_>, &mut String) -> Option<()>,
+) -> Option<()> {
     let count = input.count()?;
     if count == 0 {
         out.push_str("EMPTY");

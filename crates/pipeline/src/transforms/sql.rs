@@ -51,8 +51,7 @@ impl TransformBuilder for Sql {
             "input".clone_into(name);
         }
         let planned = context.engine.plan(&self.query, &inputs).await?;
-        let row_wise =
-            inputs.len() == 1 && context.engine.is_row_wise(&self.query, &inputs).await?;
+        let row_wise = inputs.len() == 1 && context.engine.is_row_wise(&self.query, &inputs).await?;
         if context.messages && !row_wise {
             let message = if inputs.len() > 1 {
                 "'inputs': a query over messages has a single input"
@@ -131,7 +130,8 @@ impl Transform for SqlTransform {
                 let detail = format!("'{}' does not fit into a signed 64-bit integer", lost.column);
                 rejects.push(origin[lost.row] as usize, "out_of_range", detail);
             }
-            let kept: UInt32Array = (0u32..).zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| row).collect();
+            let kept: UInt32Array =
+                (0u32..).zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| row).collect();
             let rows = if kept.len() == keep.len() { rows } else { take_record_batch(&rows, &kept)? };
             let sequences = batch.sequences.as_ref().map(|sequences| {
                 kept.values().iter().map(|row| sequences[origin[*row as usize] as usize]).collect()
@@ -199,7 +199,10 @@ impl SqlTransform {
             .iter()
             .map(|field| {
                 merged.column_by_name(field.name()).cloned().ok_or_else(|| {
-                    Error::internal(format!("the SQL engine planned a column '{}' and gave none", field.name()))
+                    Error::internal(format!(
+                        "the SQL engine planned a column '{}' and gave none",
+                        field.name()
+                    ))
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -211,7 +214,11 @@ impl SqlTransform {
         let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
         let ascending = |numbers: &Int64Array| numbers.values().windows(2).all(|pair| pair[0] <= pair[1]);
         let own = |numbers: &ArrayRef| {
-            numbers.as_any().downcast_ref::<Int64Array>().cloned().ok_or_else(|| Error::internal("row numbers"))
+            numbers
+                .as_any()
+                .downcast_ref::<Int64Array>()
+                .cloned()
+                .ok_or_else(|| Error::internal("row numbers"))
         };
         let (rows, numbers) = if ascending(&own(&numbers)?) {
             (rows, own(&numbers)?)

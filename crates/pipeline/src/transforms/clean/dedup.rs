@@ -94,10 +94,14 @@ impl Dedup {
             return Err(Error::config("'max_keys' must be above 0"));
         }
         let time = column(schema, &settings.time).map_err(|error| {
-            error.with_help(format!("time = \"…\" names the column with the event time; it is '{}' now", settings.time))
+            error.with_help(format!(
+                "time = \"…\" names the column with the event time; it is '{}' now",
+                settings.time
+            ))
         })?;
         if !matches!(schema.field(time).data_type(), DataType::Timestamp(..)) {
-            let message = format!("'{}' has type {}, not a time stamp", settings.time, schema.field(time).data_type());
+            let message =
+                format!("'{}' has type {}, not a time stamp", settings.time, schema.field(time).data_type());
             return Err(Error::config(message));
         }
         let key_columns = key.iter().map(|name| column(schema, name)).collect::<Result<Vec<_>>>()?;
@@ -169,9 +173,9 @@ impl Operator for Dedup {
         let (keys, rest) = (pick(&self.key_columns), pick(&self.rest_columns));
         let times = cast(batch.rows.column(self.time), &timestamp_type())?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let null = |row: usize| times.is_null(row) || keys.iter().chain(&rest).any(|column| column.is_null(row));
-        let key_rows =
-            if keys.is_empty() { None } else { Some(self.key_converter.convert_columns(&keys)?) };
+        let null =
+            |row: usize| times.is_null(row) || keys.iter().chain(&rest).any(|column| column.is_null(row));
+        let key_rows = if keys.is_empty() { None } else { Some(self.key_converter.convert_columns(&keys)?) };
         let rest_rows =
             if rest.is_empty() { None } else { Some(self.rest_converter.convert_columns(&rest)?) };
         for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep) {
@@ -185,7 +189,11 @@ impl Operator for Dedup {
             let time_us = times.value(row);
             if !self.accept(key, rest, time_us) {
                 *keep = false;
-                let detail = format!("an earlier row has the same {} (time {})", self.by.join(", "), format_us(time_us));
+                let detail = format!(
+                    "an earlier row has the same {} (time {})",
+                    self.by.join(", "),
+                    format_us(time_us)
+                );
                 rejects.push(row, "duplicate", detail);
             }
         }
@@ -333,7 +341,10 @@ mod tests {
                 *newest = time.max(*newest);
                 let tolerance = if by_time { 0 } else { within };
                 let repeated = accepted.iter().any(|(other, value, at)| {
-                    *other == id && *value == rest && (at - time).abs() <= tolerance && *at >= *newest - within
+                    *other == id
+                        && *value == rest
+                        && (at - time).abs() <= tolerance
+                        && *at >= *newest - within
                 });
                 if !repeated {
                     accepted.push((id, rest, time));
@@ -344,7 +355,11 @@ mod tests {
     }
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
-        let row = (proptest::option::weighted(0.95, 0..3i64), proptest::option::weighted(0.95, 0..3i64), proptest::option::weighted(0.95, 0..80i64));
+        let row = (
+            proptest::option::weighted(0.95, 0..3i64),
+            proptest::option::weighted(0.95, 0..3i64),
+            proptest::option::weighted(0.95, 0..80i64),
+        );
         proptest::collection::vec(row, 0..200)
     }
 

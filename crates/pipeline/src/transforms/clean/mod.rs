@@ -48,7 +48,9 @@ impl Component for Clean {
 
     fn build(self) -> Result<Box<dyn TransformBuilder>> {
         if self.require.is_empty() && self.range.is_empty() && self.dedup.is_none() {
-            return Err(Error::config("this transform cleans nothing").with_help("give require, range or dedup"));
+            return Err(
+                Error::config("this transform cleans nothing").with_help("give require, range or dedup")
+            );
         }
         for (column, bounds) in &self.range {
             bounds.check(column)?;
@@ -61,8 +63,9 @@ impl Component for Clean {
 impl TransformBuilder for Clean {
     async fn build(&self, context: &TransformContext<'_>) -> Result<Box<dyn Transform>> {
         let [(_, schema)] = context.inputs.as_slice() else {
-            return Err(Error::config("'inputs' of a clean transform names a single step")
-                .with_help("the order of rows decides what is a duplicate, and two streams have no common order"));
+            return Err(Error::config("'inputs' of a clean transform names a single step").with_help(
+                "the order of rows decides what is a duplicate, and two streams have no common order",
+            ));
         };
         let mut operators: Vec<Box<dyn Operator>> = Vec::new();
         if !self.require.is_empty() {
@@ -114,7 +117,12 @@ impl Transform for CleanTransform {
             return Ok(vec![batch]);
         }
         let sequences = batch.sequences.map(|sequences| {
-            sequences.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(sequence, _)| sequence).collect()
+            sequences
+                .into_iter()
+                .zip(&keep)
+                .filter(|(_, keep)| **keep)
+                .map(|(sequence, _)| sequence)
+                .collect()
         });
         let rows = filter_record_batch(&batch.rows, &BooleanArray::from(keep))?;
         Ok(vec![Batch { rows, sequences }])

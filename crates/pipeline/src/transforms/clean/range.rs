@@ -52,7 +52,9 @@ impl Range {
             let at = column(schema, name)?;
             let data_type = schema.field(at).data_type();
             if !data_type.is_numeric() {
-                return Err(Error::config(format!("'{name}' has type {data_type}: only numbers have a range")));
+                return Err(Error::config(format!(
+                    "'{name}' has type {data_type}: only numbers have a range"
+                )));
             }
             columns.push((name.clone(), at, *bounds));
         }
