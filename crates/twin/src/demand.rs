@@ -54,7 +54,12 @@ const BUILDING_WITHIN_M: f64 = 500.0;
 pub fn parameters() -> Vec<ParameterSpec> {
     let spec = |name, description, unit, default| ParameterSpec { name, description, unit, default };
     vec![
-        spec("demand_trips_vph", "All trips of the modelled hour: T.", "veh/h", json!(9000.0)),
+        spec(
+            "demand_trips_vph",
+            "All trips of the modelled hour: T. The default is about 5 car trips per 1000 m2 of floor in central Helsinki.",
+            "veh/h",
+            json!(9000.0),
+        ),
         spec(
             "demand_deterrence_per_min",
             "How fast trips get rarer with travel time: β.",

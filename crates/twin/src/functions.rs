@@ -22,7 +22,8 @@ use twinlake_contracts::Parameters;
 use twinlake_query::{Arguments, Tense};
 
 use crate::Twins;
-use crate::runs::{SimulationRequest, result_schema};
+use crate::run_job::result_schema;
+use crate::runs::SimulationRequest;
 use crate::snapshot::session_in;
 use crate::table::TwinTable;
 use crate::view::through;

@@ -25,6 +25,8 @@ mod meta;
 mod model;
 mod nearest;
 mod road_graph;
+mod run_job;
+mod run_record;
 mod runs;
 mod scenario;
 mod simulated;

@@ -15,28 +15,21 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
-use twinlake_contracts::{
-    Error, Horizon, Outcome, ParameterSpec, Parameters, Result, Snapshot, TableSpec, TableStore as _,
-    TableWriter, WriteMode, now_us, suggest, timestamp_type,
-};
-use twinlake_lake::RunRecord;
+use twinlake_contracts::{Error, Horizon, ParameterSpec, Parameters, Result, Snapshot, now_us, suggest};
 use twinlake_query::Tense;
 
-use crate::model::{KNOWN_TIME, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
+use crate::run_job::{Job, result_schema};
+use crate::run_record::{SUCCEEDED, read_record};
 use crate::simulated::RUN_ID;
-use crate::snapshot::{self, Frozen};
-use crate::{Twins, columns, demand};
+use crate::{Twins, demand, snapshot};
 
 /// How many operators run at a time; each uses all cores for itself.
 const AT_A_TIME: usize = 1;
-/// The status of a run in `meta.runs` whose rows are there.
-pub(crate) const SUCCEEDED: &str = "succeeded";
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -116,7 +109,7 @@ impl Run {
 /// The runs that this process was asked for.
 pub(crate) struct RunTable {
     runs: Mutex<BTreeMap<String, Entry>>,
-    turn: Arc<Semaphore>,
+    pub(crate) turn: Arc<Semaphore>,
 }
 
 struct Entry {
@@ -276,6 +269,12 @@ impl Simulations {
         ))
     }
 
+    /// The rows of a run, in the order of the twin's key.
+    pub async fn result(&self, run_id: &str) -> Result<Vec<RecordBatch>> {
+        let sql = self.result_sql(&self.status(run_id).await?)?;
+        snapshot::session_in(&self.twins, &Tense::default()).await?.collect(&sql).await
+    }
+
     /// The identifiers of the runs that this process was asked for.
     pub fn ids(&self) -> Vec<String> {
         let runs = self.twins.runs().runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -350,200 +349,4 @@ fn fingerprint(
         let _ = write!(hex, "{byte:02x}");
         hex
     }))
-}
-
-/// The columns of a result table: run, scenario, the twin's key, the simulated columns, and the times.
-pub(crate) fn result_schema(model: &TwinModel, binding: &SimulationBinding) -> SchemaRef {
-    let key = model.key_property().map_or(DataType::Int64, |property| property.kind.data_type());
-    let mut fields = vec![
-        Field::new(RUN_ID, DataType::Utf8, true),
-        Field::new(SCENARIO, DataType::Utf8, true),
-        Field::new(&model.key, key, true),
-    ];
-    fields.extend(binding.columns.keys().map(|name| Field::new(name, DataType::Float64, true)));
-    fields.push(Field::new(VALID_TIME, timestamp_type(), true));
-    fields.push(Field::new(KNOWN_TIME, timestamp_type(), true));
-    Arc::new(Schema::new(fields))
-}
-
-/// One run on its way to its end.
-struct Job {
-    twins: Arc<Twins>,
-    model: Arc<TwinModel>,
-    binding: Arc<SimulationBinding>,
-    version: String,
-    horizon: Horizon,
-    instant_us: Option<i64>,
-    started_at_us: i64,
-    run: watch::Sender<Run>,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Job {
-    async fn finish(self, frozen: Frozen) {
-        let outcome = self.work(frozen).await;
-        let (status, summary, rows) = match outcome {
-            Ok((summary, rows)) => (RunStatus::Succeeded, summary, rows),
-            Err(error) => (RunStatus::Failed { error: error.to_string() }, Map::new(), 0),
-        };
-        let mut finished = self.run.borrow().clone();
-        finished.summary = summary;
-        finished.rows = rows;
-        finished.status = status;
-        if let Err(error) = self.twins.lake().record_run(self.record(&finished)).await {
-            // The rows are there and the run can be found by its table; the record comes with the next equal request.
-            tracing::warn!(run = %finished.run_id, %error, "a run could not be recorded");
-        }
-        self.run.send_replace(finished);
-    }
-
-    async fn work(&self, frozen: Frozen) -> Result<(Map<String, Value>, u64)> {
-        let turn = self.twins.runs().turn.clone();
-        let _turn = turn.acquire_owned().await.map_err(Error::internal)?;
-        let demand = frozen.demand.clone();
-        let outcome = self.compute(frozen.snapshot).await?;
-        let rows = self.land(&outcome).await?;
-        let mut summary = outcome.summary;
-        summary.extend(demand);
-        Ok((summary, rows))
-    }
-
-    /// Runs the operator off the async runtime.
-    async fn compute(&self, snapshot: Snapshot) -> Result<Outcome> {
-        let (twins, run, cancelled) = (self.twins.clone(), self.run.clone(), self.cancelled.clone());
-        let horizon = self.horizon;
-        let asked = run.borrow().clone();
-        let work = move || {
-            let operator = twins.operators().get(&asked.operator)?;
-            let own: Parameters = {
-                let specs = operator.describe().parameters;
-                let is_own = |name: &String| specs.iter().any(|spec| spec.name == name);
-                asked
-                    .parameters
-                    .iter()
-                    .filter(|(name, _)| is_own(name))
-                    .map(|(n, v)| (n.clone(), v.clone()))
-                    .collect()
-            };
-            let progress = |fraction: f64, message: &str| {
-                run.send_modify(|run| {
-                    run.status = RunStatus::Running { fraction, message: message.to_owned() };
-                });
-                !cancelled.load(Ordering::Relaxed)
-            };
-            progress(0.0, "starting");
-            operator.run(&snapshot, horizon, asked.seed, &own, &progress)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::internal(format!("the operator broke off: {error}")))?
-    }
-
-    /// Commits the result's rows; those of a run that is there already are left as they are.
-    async fn land(&self, outcome: &Outcome) -> Result<u64> {
-        let rows = self.rows(outcome)?;
-        let spec = TableSpec {
-            name: self.binding.table.clone(),
-            schema: rows.schema(),
-            description: format!("Results of {} for twin {}.", self.binding.operator, self.model.name),
-        };
-        let table: Arc<dyn TableWriter> = self.twins.lake().open_table(spec).await?;
-        let writer = format!("simulation/{}", self.run.borrow().run_id);
-        let count = rows.num_rows() as u64;
-        if table.committed(&writer).await?.is_none() {
-            table.add_fresh(&writer, rows).await?;
-            table.commit(&writer, 1, WriteMode::Append).await?;
-        }
-        Ok(count)
-    }
-
-    /// The operator's output in the shape of the result table.
-    fn rows(&self, outcome: &Outcome) -> Result<RecordBatch> {
-        let given = outcome.tables.get(&self.binding.output).ok_or_else(|| {
-            Error::not_found("output", &self.binding.output, outcome.tables.keys().map(String::as_str))
-        })?;
-        let schema = result_schema(&self.model, &self.binding);
-        let table = format!("output '{}'", self.binding.output);
-        let count = given.num_rows();
-        let run = self.run.borrow().clone();
-        let constant = |text: Option<&str>| Arc::new(StringArray::from(vec![text; count])) as ArrayRef;
-        let instant = |us: Option<i64>| {
-            Arc::new(TimestampMicrosecondArray::from(vec![us; count]).with_timezone("UTC")) as ArrayRef
-        };
-        let key_type = schema.field_with_name(&self.model.key)?.data_type();
-        let mut arrays = vec![
-            constant(Some(&run.run_id)),
-            constant(run.scenario.as_deref()),
-            columns::column(given, &table, &self.binding.key, key_type)?,
-        ];
-        for (name, simulated) in &self.binding.columns {
-            let column = simulated.column.as_deref().unwrap_or(name);
-            arrays.push(columns::column(given, &table, column, &DataType::Float64)?);
-        }
-        arrays.push(instant(self.instant_us));
-        arrays.push(instant(Some(now_us())));
-        Ok(RecordBatch::try_new(schema, arrays)?)
-    }
-
-    fn record(&self, run: &Run) -> RunRecord {
-        let (status, summary) = match &run.status {
-            RunStatus::Failed { error } if self.cancelled.load(Ordering::Relaxed) => {
-                ("cancelled", json!({ "error": error }))
-            }
-            RunStatus::Failed { error } => ("failed", json!({ "error": error })),
-            _ => (SUCCEEDED, Value::Object(run.summary.clone())),
-        };
-        let outputs = match self.twins.lake().table(&self.binding.table) {
-            Some(table) if status == SUCCEEDED => json!({ (run.table.as_str()): table.version() }),
-            _ => json!({}),
-        };
-        RunRecord {
-            run_id: run.run_id.clone(),
-            kind: "simulation".into(),
-            name: run.operator.clone(),
-            version: self.version.clone(),
-            status: status.into(),
-            scenario: run.scenario.clone(),
-            seed: Some(run.seed as i64),
-            parameters: json!(run.parameters).to_string(),
-            inputs: json!(run.inputs).to_string(),
-            outputs: outputs.to_string(),
-            rows: run.rows as i64,
-            rejects: 0,
-            summary: summary.to_string(),
-            fingerprint: run.fingerprint.clone(),
-            started_at_us: self.started_at_us,
-            finished_at_us: Some(now_us()),
-        }
-    }
-}
-
-/// A run from the first row of `meta.runs` given.
-fn read_record(batch: &RecordBatch) -> Result<Run> {
-    let text = |name: &str| -> Result<Option<String>> {
-        let column = columns::column(batch, "meta.runs", name, &DataType::Utf8)?;
-        let strings = column.as_any().downcast_ref::<StringArray>();
-        Ok(strings.filter(|strings| strings.is_valid(0)).map(|strings| strings.value(0).to_owned()))
-    };
-    let number = |name: &str| -> Result<i64> { Ok(columns::integers(batch, "meta.runs", name)?.value(0)) };
-    let damaged =
-        |error: serde_json::Error| Error::internal(format!("a row of meta.runs is damaged: {error}"));
-    let parameters = text("parameters")?.unwrap_or_default();
-    let inputs = text("inputs")?.unwrap_or_default();
-    let outputs: BTreeMap<String, u64> =
-        serde_json::from_str(&text("outputs")?.unwrap_or_default()).map_err(damaged)?;
-    Ok(Run {
-        run_id: text("run_id")?.unwrap_or_default(),
-        operator: text("name")?.unwrap_or_default(),
-        scenario: text("scenario")?,
-        seed: number("seed")? as u64,
-        parameters: serde_json::from_str(&parameters).map_err(damaged)?,
-        fingerprint: text("fingerprint")?.unwrap_or_default(),
-        inputs: serde_json::from_str(&inputs).map_err(damaged)?,
-        table: outputs.into_keys().next().unwrap_or_default(),
-        reused: true,
-        summary: serde_json::from_str(&text("summary")?.unwrap_or_default()).map_err(damaged)?,
-        rows: number("rows")? as u64,
-        status: RunStatus::Succeeded,
-    })
 }

@@ -291,7 +291,13 @@ pub(crate) fn check_expressions(
         plan = planner.overridden(model, plan, scenario)?;
     }
     // Types are checked by analysis: a WHERE that is no condition fails here.
-    session.optimize(&plan.build()?).map(|_| ())
+    session.optimize(&plan.build()?).map(|_| ()).map_err(|error| {
+        let place = match view.scenario_name() {
+            Some(scenario) => format!("scenario '{scenario}' over twin model '{}'", model.name),
+            None => format!("twin model '{}'", model.name),
+        };
+        through(Error::config(format!("{place}: {}", error.strip_backtrace())))
+    })
 }
 
 /// No row, with these columns.

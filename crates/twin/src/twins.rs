@@ -110,18 +110,7 @@ impl Twins {
     fn check(&self, view: &View, model: &TwinModel) -> Result<()> {
         let session = self.engine()?.session(SessionSettings::default())?;
         let state = session.context().state();
-        check_expressions(self, &state, view, model).map_err(|error| match back(error) {
-            // The planner says what, the scenario or model says where.
-            Error::Config(config) if config.place.is_none() => {
-                let place = view.scenario_name().map_or_else(
-                    || format!("twin model '{}'", model.name),
-                    |scenario| format!("scenario '{scenario}' over twin model '{}'", model.name),
-                );
-                Error::config(format!("{place}: {}", config.message))
-                    .with_help(config.help.unwrap_or_default())
-            }
-            other => other,
-        })
+        check_expressions(self, &state, view, model).map_err(back)
     }
 
     /// All models, by name.

@@ -1,0 +1,80 @@
+//! A run as a row of `meta.runs`, and back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::datatypes::DataType;
+use serde_json::{Value, json};
+use twinlake_contracts::{Error, Result, now_us};
+use twinlake_lake::RunRecord;
+
+use crate::columns;
+use crate::run_job::Job;
+use crate::runs::{Run, RunStatus};
+
+/// The status of a run whose rows are there.
+pub(crate) const SUCCEEDED: &str = "succeeded";
+
+/// The row of a run that ended.
+pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
+    let (status, summary) = match &run.status {
+        RunStatus::Failed { error } if job.cancelled.load(Ordering::Relaxed) => {
+            ("cancelled", json!({ "error": error }))
+        }
+        RunStatus::Failed { error } => ("failed", json!({ "error": error })),
+        _ => (SUCCEEDED, Value::Object(run.summary.clone())),
+    };
+    let outputs = match job.twins.lake().table(&job.binding.table) {
+        Some(table) if status == SUCCEEDED => json!({ (run.table.as_str()): table.version() }),
+        _ => json!({}),
+    };
+    RunRecord {
+        run_id: run.run_id.clone(),
+        kind: "simulation".into(),
+        name: run.operator.clone(),
+        version: job.version.clone(),
+        status: status.into(),
+        scenario: run.scenario.clone(),
+        seed: Some(run.seed as i64),
+        parameters: json!(run.parameters).to_string(),
+        inputs: json!(run.inputs).to_string(),
+        outputs: outputs.to_string(),
+        rows: run.rows as i64,
+        rejects: 0,
+        summary: summary.to_string(),
+        fingerprint: run.fingerprint.clone(),
+        started_at_us: job.started_at_us,
+        finished_at_us: Some(now_us()),
+    }
+}
+
+/// A run from the first row of `meta.runs` given.
+pub(crate) fn read_record(batch: &RecordBatch) -> Result<Run> {
+    let text = |name: &str| -> Result<Option<String>> {
+        let column = columns::column(batch, "meta.runs", name, &DataType::Utf8)?;
+        let strings = column.as_any().downcast_ref::<StringArray>();
+        Ok(strings.filter(|strings| strings.is_valid(0)).map(|strings| strings.value(0).to_owned()))
+    };
+    let number = |name: &str| -> Result<i64> { Ok(columns::integers(batch, "meta.runs", name)?.value(0)) };
+    let damaged =
+        |error: serde_json::Error| Error::internal(format!("a row of meta.runs is damaged: {error}"));
+    let parameters = text("parameters")?.unwrap_or_default();
+    let inputs = text("inputs")?.unwrap_or_default();
+    let outputs: BTreeMap<String, u64> =
+        serde_json::from_str(&text("outputs")?.unwrap_or_default()).map_err(damaged)?;
+    Ok(Run {
+        run_id: text("run_id")?.unwrap_or_default(),
+        operator: text("name")?.unwrap_or_default(),
+        scenario: text("scenario")?,
+        seed: number("seed")? as u64,
+        parameters: serde_json::from_str(&parameters).map_err(damaged)?,
+        fingerprint: text("fingerprint")?.unwrap_or_default(),
+        inputs: serde_json::from_str(&inputs).map_err(damaged)?,
+        table: outputs.into_keys().next().unwrap_or_default(),
+        reused: true,
+        summary: serde_json::from_str(&text("summary")?.unwrap_or_default()).map_err(damaged)?,
+        rows: number("rows")? as u64,
+        status: RunStatus::Succeeded,
+    })
+}
