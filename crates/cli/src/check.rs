@@ -1,6 +1,7 @@
 //! `twinlake validate`, `test` and `graph`: pipelines without running them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use twinlake_pipeline::{Diagnostics, Plan};
@@ -36,15 +37,16 @@ pub async fn test(files: &[PathBuf]) -> Result<()> {
                 bail!("{} cannot be tested before it is valid", file.display());
             }
         };
+        let plan = Arc::new(plan);
         for outcome in twinlake_pipeline::run_tests(&plan, &sql_engine()).await {
-            match &outcome.failure {
-                None => {
-                    passed += 1;
-                    println!("ok      {}: {}", plan.pipeline.name, outcome.name);
-                }
-                Some(difference) => {
-                    failed += 1;
-                    println!("FAILED  {}: {}\n{difference}", plan.pipeline.name, outcome.name);
+            if outcome.passed() {
+                passed += 1;
+                println!("ok      {}: {}", plan.pipeline.name, outcome.name);
+            } else {
+                failed += 1;
+                println!("FAILED  {}: {} ({}:{})", plan.pipeline.name, outcome.name, file.display(), outcome.line);
+                for failure in &outcome.failures {
+                    println!("{failure}");
                 }
             }
         }
@@ -64,7 +66,7 @@ pub fn graph(file: &Path, dot: bool) -> Result<()> {
         show(&found);
         bail!("{} cannot be drawn before it is valid", file.display());
     };
-    print!("{}", if dot { twinlake_pipeline::dot(&pipeline) } else { twinlake_pipeline::mermaid(&pipeline) });
+    print!("{}", if dot { pipeline.dot() } else { pipeline.mermaid() });
     Ok(())
 }
 

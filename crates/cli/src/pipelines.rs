@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use twinlake_contracts::{SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type};
 use twinlake_lake::{Lake, RunRecord};
-use twinlake_pipeline::{Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, lineage};
+use twinlake_pipeline::{Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, SourceKind, lineage};
 use twinlake_query::Engine;
 
 use crate::progress;
@@ -30,7 +30,7 @@ pub fn components() -> Arc<Components> {
 
 /// SQL for pipelines that are checked but not run: no lake behind it.
 pub fn sql_engine() -> Arc<dyn SqlEngine> {
-    Arc::new(twinlake_query::Functions::default())
+    Arc::new(twinlake_query::MicroBatches::default())
 }
 
 /// A pipeline that runs.
@@ -136,9 +136,8 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     let mut plans = Vec::new();
     for file in files {
         let plan = load(file, &town.engine, &[]).await?;
-        let endless = plan.pipeline.sources.values().find(|source| source.is_endless());
-        if once && let Some(source) = endless {
-            tracing::warn!("{}: a source has no end ({}); --once ends at Ctrl-C", plan.pipeline.name, source.description);
+        if once && let Some(name) = endless_source(&plan.pipeline) {
+            tracing::warn!("{}: the source '{name}' has no end: --once waits for Ctrl-C", plan.pipeline.name);
         }
         plans.push(plan);
     }
@@ -176,6 +175,12 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     }
     town.lake.close().await?;
     failure.map_or(Ok(()), Err)
+}
+
+/// A source that listens and never comes to an end.
+fn endless_source(pipeline: &Pipeline) -> Option<&str> {
+    let endless = |kind: &SourceKind| matches!(kind, SourceKind::Messages { type_name, .. } if type_name.starts_with("mqtt"));
+    pipeline.sources.iter().find(|(_, source)| endless(&source.kind)).map(|(name, _)| name.as_str())
 }
 
 /// One line on what a run did.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use twinlake_service::{Reading, Running, Service, ServiceSettings};
+use twinlake_pipeline::SourceKind;
+use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
 
 use crate::arguments::{Doors, ServeOptions};
@@ -36,11 +37,11 @@ impl Doorway {
         let service = Service::start(service, Arc::clone(&town.engine), Arc::clone(&town.twins)).await?;
         let counted = Arc::clone(&broker);
         service.metrics().report("mqtt_connections", "MQTT connections that are open", move || {
-            vec![Reading::new(counted.stats().connections as f64)]
+            vec![(Vec::new(), counted.stats().connections as f64)]
         });
         let counted = Arc::clone(&broker);
         service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
-            vec![Reading::new(counted.stats().messages as f64)]
+            vec![(Vec::new(), counted.stats().messages as f64)]
         });
         Ok(Self { service, broker })
     }
@@ -77,7 +78,7 @@ impl Doorway {
                 stats
                     .iter()
                     .map(|(pipeline, stats)| {
-                        Reading::new(read(&stats.snapshot()) as f64).label("pipeline", pipeline.clone())
+                        (vec![("pipeline".to_owned(), pipeline.clone())], read(&stats.snapshot()) as f64)
                     })
                     .collect()
             });
@@ -132,7 +133,10 @@ pub fn broker_topics(plan: &twinlake_pipeline::Plan, address: &str) -> Vec<Vec<S
     plan.pipeline
         .sources
         .values()
-        .filter_map(|source| source.settings())
+        .filter_map(|source| match &source.kind {
+            SourceKind::Messages { type_name, settings, .. } if type_name == "mqtt_broker" => Some(settings),
+            _ => None,
+        })
         .filter(|settings| settings.get("listen").and_then(|listen| listen.as_str()).is_none_or(|at| at == address))
         .filter_map(|settings| settings.get("topics")?.as_array().cloned())
         .map(|topics| topics.iter().filter_map(|topic| topic.as_str().map(str::to_owned)).collect())

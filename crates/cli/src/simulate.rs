@@ -107,11 +107,14 @@ async fn on_twins(
             scenario: options.scenario.clone(),
             seed: options.seed,
             parameters,
+            as_of_us: None,
         })
         .await?;
-    let status = simulations.wait(&run).await?;
-    let rows = simulations.result(&run).await?;
-    Ok((rows, serde_json::to_value(status)?))
+    let run = simulations.wait(&run).await?;
+    let rows = town.session()?.collect(&simulations.result_sql(&run)?).await?;
+    let mut summary = run.summary.clone();
+    summary.insert("run_id".to_owned(), run.run_id.clone().into());
+    Ok((rows, serde_json::Value::Object(summary)))
 }
 
 /// `key=value`; a value that is JSON is taken as such, anything else as text.

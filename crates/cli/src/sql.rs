@@ -1,6 +1,6 @@
 //! `twinlake sql`: statements from the command line or a prompt.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -38,7 +38,7 @@ pub async fn run(settings: &Settings, options: &SqlOptions) -> Result<()> {
 async fn script(session: &Session, text: &str, format: Format) -> Result<()> {
     for statement in parse(text)? {
         let frame = session.statement(statement).await?;
-        show(session, frame, format, &mut std::io::stdout().lock()).await?;
+        show(session, frame, format).await?;
     }
     Ok(())
 }
@@ -81,14 +81,13 @@ async fn show(
     session: &Session,
     frame: datafusion::dataframe::DataFrame,
     format: Format,
-    writer: &mut dyn Write,
 ) -> Result<()> {
     let schema = std::sync::Arc::clone(frame.schema().inner());
     let rows = frame.collect().await.map_err(|error| session.error(error))?;
     if schema.fields().is_empty() {
         return Ok(());
     }
-    output::write(print_format(format), &schema, &rows, writer)?;
+    output::write(print_format(format), &schema, &rows, &mut std::io::stdout().lock())?;
     Ok(())
 }
 

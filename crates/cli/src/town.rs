@@ -26,7 +26,7 @@ impl Town {
         let engine = Engine::new(Arc::clone(&lake));
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
-        let twins = Twins::load(Arc::clone(&engine), models, scenarios)?;
+        let twins = Twins::load(&engine, models, scenarios)?;
         Ok(Self { lake, engine, twins })
     }
 
