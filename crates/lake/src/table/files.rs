@@ -1,0 +1,91 @@
+//! Rows as Parquet files of a table: clustered, compressed, with statistics.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use deltalake_core::DeltaTableError;
+use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake_core::kernel::Add;
+use deltalake_core::logstore::ObjectStoreRef;
+use deltalake_core::table::config::TablePropertiesExt as _;
+use deltalake_core::table::state::DeltaTableState;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::cell::H3_COLUMN;
+
+const TIME_COLUMN: &str = "ts";
+const FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).unwrap();
+const ROWS_AT_ONCE: usize = 8192;
+
+fn properties(schema: &SchemaRef) -> Result<WriterProperties, DeltaTableError> {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("twinlake ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?));
+    for field in schema.fields() {
+        // The least and greatest bytes of payloads and geometries prune nothing.
+        if matches!(field.data_type(), DataType::Binary) {
+            let column = ColumnPath::from(field.name().as_str());
+            builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
+        }
+    }
+    Ok(builder.build())
+}
+
+/// Rows of a commit in one batch. With cells they are sorted by cell and time, so that a file's pages hold
+/// neighbours; equal keys keep the order in which they came. The same batches always give the same order.
+fn cluster(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, DeltaTableError> {
+    let rows = concat_batches(schema, batches)?;
+    let Some(cells) = rows.column_by_name(H3_COLUMN) else { return Ok(rows) };
+    let options = Some(SortOptions { descending: false, nulls_first: false });
+    let mut keys = vec![SortColumn { values: Arc::clone(cells), options }];
+    if let Some(times) = rows.column_by_name(TIME_COLUMN)
+        && matches!(times.data_type(), DataType::Timestamp(..))
+    {
+        keys.push(SortColumn { values: Arc::clone(times), options });
+    }
+    // The sort is not stable: the place of each row is the last key.
+    let places = UInt64Array::from_iter_values(0..rows.num_rows() as u64);
+    keys.push(SortColumn { values: Arc::new(places), options: None });
+    let order = lexsort_to_indices(&keys, None)?;
+    Ok(take_record_batch(&rows, &order)?)
+}
+
+/// Writes rows as files of a table; they belong to it only when a commit names them. The work of the processor is
+/// done on a blocking thread.
+pub(super) async fn write(
+    store: ObjectStoreRef,
+    state: &DeltaTableState,
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Result<Vec<Add>, DeltaTableError> {
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(Vec::new());
+    }
+    let indexed_columns = state.table_config().num_indexed_cols();
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        let rows = cluster(&schema, &batches)?;
+        drop(batches);
+        let properties = properties(&schema)?;
+        let config = WriterConfig::new(
+            Arc::clone(&schema),
+            Vec::new(),
+            Some(properties),
+            Some(FILE_BYTES),
+            Some(ROWS_AT_ONCE),
+            indexed_columns,
+            None,
+        );
+        runtime.block_on(async move {
+            let mut writer = DeltaWriter::new(store, config);
+            writer.write(&rows).await?;
+            writer.close().await
+        })
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| DeltaTableError::Generic(error.to_string()))?
+}
