@@ -33,7 +33,8 @@ pub(crate) struct Time {
 }
 
 impl Time {
-    async fn limit<T>(self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    /// Waits for `work` as long as the query's time allows.
+    pub(crate) async fn limit<T>(self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let left = self.deadline.map(|(end, _)| end.saturating_duration_since(Instant::now()));
         let (limit, named) = match (left, self.deadline) {
             (Some(left), Some((_, named))) if left < self.patience => (left, named),

@@ -1,7 +1,7 @@
 //! Errors as RFC 9457 problem documents.
 
 use axum::Json;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use serde::Serialize;
@@ -133,8 +133,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry = self.retry;
-        let content_type: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut response = (status, content_type, Json(self)).into_response();
+        let mut response = (status, Json(self)).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::Schema;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement;
-use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::ConnectionManager;
 use datafusion_postgres::pgwire::api::portal::{Format, Portal};
 use datafusion_postgres::pgwire::api::results::{QueryResponse, Response, Tag};
@@ -25,8 +23,9 @@ use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::postgres::command::Command;
 use crate::postgres::encode::{Wire, one_text, text_schema};
-use crate::postgres::error::{FAILED_TRANSACTION, NO_CURSOR, NOT_SUPPORTED, raise, syntax};
+use crate::postgres::error::{FAILED_TRANSACTION, NO_CURSOR, NOT_SUPPORTED, raise};
 use crate::postgres::parameters::{Parameters, declare};
+use crate::postgres::parse::StatementParser;
 use crate::postgres::settings::{Reports, Settings};
 
 /// What all connections share.
@@ -34,7 +33,7 @@ use crate::postgres::settings::{Reports, Settings};
 pub(super) struct Shared {
     pub(super) gate: Gate,
     pub(super) metrics: Metrics,
-    pub(super) parser: PostgresCompatibilityParser,
+    pub(super) parser: StatementParser,
     pub(super) connections: Arc<ConnectionManager>,
 }
 
@@ -119,10 +118,9 @@ impl Connection {
         self.0.busy.load(Ordering::Relaxed) > 0
     }
 
-    /// The statements of a text, in PostgreSQL's dialect, with what clients ask of `pg_catalog` put into words that
-    /// the engine understands.
+    /// The statements of a text.
     pub(super) fn parse(&self, text: &str) -> PgWireResult<Vec<Statement>> {
-        self.0.shared.parser.parse(text).map_err(|error| syntax(&error))
+        self.0.shared.parser.parse(text)
     }
 
     /// Prepares a statement; `declared` are the parameter types that the client names.
@@ -162,31 +160,21 @@ impl Connection {
         bind: impl FnOnce(LogicalPlan) -> PgWireResult<LogicalPlan> + Send,
     ) -> PgWireResult<(Wire, Answer)> {
         let total = self.settings().statement_timeout();
-        let gate = &self.0.shared.gate;
-        let mut schema = None;
-        let mut refused = None;
-        let work = async {
-            let plan = self.plan(statement).await?;
-            let plan = match bind(plan) {
-                Ok(plan) => plan,
-                Err(error) => {
-                    refused = Some(error);
-                    return Err(Failure::Busy);
-                }
+        let shared = &self.0.shared;
+        let time = shared.gate.time(total);
+        let started = async {
+            let plan = bind(time.limit(self.plan(statement)).await??)?;
+            let schema = Arc::clone(plan.schema());
+            let work = async {
+                let frame = self.0.session.context().execute_logical_plan(plan).await?;
+                Ok(frame.execute_stream().await?)
             };
-            schema = Some(Arc::clone(plan.schema()));
-            let frame = self.0.session.context().execute_logical_plan(plan).await?;
-            let stream: SendableRecordBatchStream = frame.execute_stream().await?;
-            Ok(stream)
-        };
-        let answer = gate.answer(gate.time(total), work).await;
-        self.0.shared.metrics.query("postgres", if answer.is_ok() { "ok" } else { "error" });
-        let answer = answer.map_err(|failure| refused.unwrap_or_else(|| failure.into()))?;
-        let wire = match schema {
-            Some(schema) => self.wire(schema.as_arrow(), format)?,
-            None => self.wire(answer.schema(), format)?,
-        };
-        Ok((wire, answer))
+            Ok::<_, PgWireError>((schema, shared.gate.answer(time, work).await?))
+        }
+        .await;
+        shared.metrics.query("postgres", if started.is_ok() { "ok" } else { "error" });
+        let (schema, answer) = started?;
+        Ok((self.wire(schema.as_arrow(), format)?, answer))
     }
 
     /// Runs a statement of a simple query.
@@ -411,10 +399,4 @@ where
     C::PortalStore: PortalStore,
 {
     store(client)?.get_portal(name)?.value().cloned()
-}
-
-impl From<PgWireError> for Done {
-    fn from(error: PgWireError) -> Self {
-        Response::Error(Box::new(error.into())).into()
-    }
 }

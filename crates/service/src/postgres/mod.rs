@@ -7,12 +7,12 @@ mod encode;
 mod error;
 mod handlers;
 mod parameters;
+mod parse;
 mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::pgwire::api::ConnectionManager;
 use datafusion_postgres::pgwire::tokio::process_socket;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::postgres::catalog::PgCatalog;
 use crate::postgres::connection::{Connection, Shared};
 use crate::postgres::handlers::{Full, Handlers};
+use crate::postgres::parse::StatementParser;
 
 /// The PostgreSQL version that clients are told: they choose by it what they ask of `pg_catalog`.
 const SERVER_VERSION: &str = "15.14";
@@ -52,7 +53,7 @@ impl Postgres {
         let shared = Arc::new(Shared {
             gate,
             metrics,
-            parser: PostgresCompatibilityParser::new(),
+            parser: StatementParser::new(),
             connections: Arc::new(ConnectionManager::new()),
         });
         let places = Arc::new(Semaphore::new(connections.clamp(1, Semaphore::MAX_PERMITS)));

@@ -103,7 +103,8 @@ fn note(expression: &Expr, found: &mut HashMap<String, (Option<DataType>, Option
 
 /// Gives placeholders whose type the statement leaves open the type that the client declared.
 pub(super) fn declare(plan: LogicalPlan, declared: &[Option<Type>]) -> Result<LogicalPlan, Failure> {
-    if declared.iter().all(Option::is_none) {
+    let open = Parameters::of(&plan)?.arrow.iter().any(Option::is_none);
+    if !open || declared.iter().all(Option::is_none) {
         return Ok(plan);
     }
     let typed = |expression: Expr| -> Result<Transformed<Expr>, DataFusionError> {

@@ -74,6 +74,9 @@ async fn several_statements_in_one_text_run_in_order() {
     assert_eq!(error.code().unwrap().code(), "42703");
     assert_eq!(text(&client, "SELECT 1").await, "1", "the connection goes on");
     assert!(simple(&client, "").await.is_empty());
+    let correlated = "SELECT (SELECT count(*) FROM traffic.vehicle_position p WHERE p.vehicle_id = v.vehicle_id) \
+                      FROM twin.vehicle v ORDER BY v.vehicle_id";
+    assert_eq!(text(&client, correlated).await, "2|1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
