@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl};
 use datafusion::common::{ScalarValue, plan_err};
@@ -81,9 +81,8 @@ impl TableFunctionImpl for Simulate {
         let specs = Twins::simulations(&self.0).parameters(&operator).map_err(through)?;
         let known: Vec<&str> = own.into_iter().chain(specs.iter().map(|spec| spec.name)).collect();
         given.only(&known)?;
-        let seed = match u64::try_from(given.integer("seed")?.unwrap_or_default()) {
-            Ok(seed) => seed,
-            Err(_) => return plan_err!("simulate: 'seed' must not be negative"),
+        let Ok(seed) = u64::try_from(given.integer("seed")?.unwrap_or_default()) else {
+            return plan_err!("simulate: 'seed' must not be negative");
         };
         let scenario = given.text("scenario")?.filter(|name| !name.is_empty());
         if let Some(scenario) = &scenario {
@@ -105,21 +104,23 @@ fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
     if let Some(Some(text)) = value.try_as_str() {
         return Ok(json!(text));
     }
-    match value {
-        ScalarValue::Boolean(Some(flag)) => Ok(json!(flag)),
-        integer if integer.data_type().is_integer() => {
-            match integer.cast_to(&arrow::datatypes::DataType::Int64)? {
-                ScalarValue::Int64(Some(number)) => Ok(json!(number)),
-                _ => plan_err!("simulate: '{name}' is out of range"),
-            }
+    let parsed = match value {
+        ScalarValue::Boolean(Some(flag)) => Some(json!(flag)),
+        integer if integer.data_type().is_integer() => match integer.cast_to(&DataType::Int64)? {
+            ScalarValue::Int64(Some(number)) => Some(json!(number)),
+            _ => None,
+        },
+        number if number.data_type().is_numeric() => match number.cast_to(&DataType::Float64)? {
+            ScalarValue::Float64(Some(number)) if number.is_finite() => Some(json!(number)),
+            _ => None,
+        },
+        _ => None,
+    };
+    match parsed {
+        Some(parsed) => Ok(parsed),
+        None => {
+            plan_err!("simulate: '{name}' cannot be {value}, write a finite number, a text or a truth value")
         }
-        number if number.data_type().is_numeric() => {
-            match number.cast_to(&arrow::datatypes::DataType::Float64)? {
-                ScalarValue::Float64(Some(number)) if number.is_finite() => Ok(json!(number)),
-                _ => plan_err!("simulate: '{name}' must be a finite number"),
-            }
-        }
-        other => plan_err!("simulate: '{name}' cannot be a {}", other.data_type()),
     }
 }
 

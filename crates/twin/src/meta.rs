@@ -12,20 +12,22 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::Twins;
-use crate::model::TwinModel;
+use crate::model::{PropertyType, TwinModel};
 
 /// One of the tables, computed from what is loaded whenever it is read.
 #[derive(Clone)]
 pub(crate) struct MetaTable {
     twins: Arc<Twins>,
     schema: SchemaRef,
-    rows: fn(&Twins) -> Result<RecordBatch>,
+    rows: Rows,
 }
+
+type Rows = fn(&Twins) -> Result<RecordBatch>;
 
 impl MetaTable {
     /// The tables by name.
     pub(crate) fn all(twins: &Arc<Twins>) -> Result<Vec<(&'static str, Self)>> {
-        let tables: [(&'static str, fn(&Twins) -> Result<RecordBatch>); 3] =
+        let tables: [(&'static str, Rows); 3] =
             [("twin_models", models), ("twin_properties", properties), ("scenarios", scenarios)];
         tables
             .into_iter()
@@ -92,47 +94,69 @@ fn models(twins: &Twins) -> Result<RecordBatch> {
     ])
 }
 
+/// One row of `meta.twin_properties`.
+struct PropertyRow {
+    model: String,
+    name: String,
+    kind: String,
+    unit: String,
+    range: Option<[f64; 2]>,
+    description: String,
+    source: &'static str,
+}
+
 /// A row a column of a twin; `source` is `column`, `value`, `sql`, `relation` or `simulation`.
 fn properties(twins: &Twins) -> Result<RecordBatch> {
-    let mut rows: Vec<(String, String, String, String, Option<[f64; 2]>, String, &str)> = Vec::new();
+    let mut rows: Vec<PropertyRow> = Vec::new();
     for model in twins.models() {
-        let schema = model.schema();
-        let kind = |name: &str| {
-            schema.field_with_name(name).map(|field| field.data_type().to_string()).unwrap_or_default()
-        };
-        let name = || model.name.clone();
-        for (property, of) in &model.properties {
-            let source = match (&of.value, &of.sql) {
+        for (name, property) in &model.properties {
+            let source = match (&property.value, &property.sql) {
                 (Some(_), _) => "value",
                 (_, Some(_)) => "sql",
                 _ => "column",
             };
-            let (unit, text) = (of.unit.clone(), of.description.clone());
-            rows.push((name(), property.clone(), of.kind.name().into(), unit, of.range, text, source));
+            rows.push(PropertyRow {
+                model: model.name.clone(),
+                name: name.clone(),
+                kind: property.kind.name().to_owned(),
+                unit: property.unit.clone(),
+                range: property.range,
+                description: property.description.clone(),
+                source,
+            });
         }
+        let mut added = |name: &str, kind: PropertyType, unit: &str, description: &str, source| {
+            rows.push(PropertyRow {
+                model: model.name.clone(),
+                name: name.to_owned(),
+                kind: kind.name().to_owned(),
+                unit: unit.to_owned(),
+                range: None,
+                description: description.to_owned(),
+                source,
+            });
+        };
         for relation in model.relations.values() {
-            for (column, unit) in [(&relation.key_column, ""), (&relation.distance_column, "m")] {
-                let text = relation.description.clone();
-                rows.push((name(), column.clone(), kind(column), unit.into(), None, text, "relation"));
-            }
+            added(&relation.key_column, relation.key_kind, "", &relation.description, "relation");
+            let distance = format!("Distance: {}", relation.description);
+            added(&relation.distance_column, PropertyType::Float64, "m", &distance, "relation");
         }
-        for (column, of) in model.simulation.iter().flat_map(|simulation| &simulation.columns) {
-            let (unit, text) = (of.unit.clone(), of.description.clone());
-            rows.push((name(), column.clone(), kind(column), unit, None, text, "simulation"));
+        for (name, column) in model.simulation.iter().flat_map(|simulation| &simulation.columns) {
+            added(name, PropertyType::Float64, &column.unit, &column.description, "simulation");
         }
     }
     let bound = |at: usize| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| row.4.map(|range| range[at])).collect::<Float64Array>())
+        Arc::new(rows.iter().map(|row| row.range.map(|range| range[at])).collect::<Float64Array>())
     };
     table(vec![
-        ("model", texts(rows.iter().map(|row| Some(&row.0)))),
-        ("name", texts(rows.iter().map(|row| Some(&row.1)))),
-        ("type", texts(rows.iter().map(|row| Some(&row.2)))),
-        ("unit", texts(rows.iter().map(|row| Some(&row.3)))),
+        ("model", texts(rows.iter().map(|row| Some(&row.model)))),
+        ("name", texts(rows.iter().map(|row| Some(&row.name)))),
+        ("type", texts(rows.iter().map(|row| Some(&row.kind)))),
+        ("unit", texts(rows.iter().map(|row| Some(&row.unit)))),
         ("range_low", bound(0)),
         ("range_high", bound(1)),
-        ("description", texts(rows.iter().map(|row| Some(&row.5)))),
-        ("source", texts(rows.iter().map(|row| Some(row.6)))),
+        ("description", texts(rows.iter().map(|row| Some(&row.description)))),
+        ("source", texts(rows.iter().map(|row| Some(row.source)))),
     ])
 }
 

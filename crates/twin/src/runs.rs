@@ -215,13 +215,11 @@ impl Simulations {
         if let Some(run) = self.watch(run_id).map(|run| run.borrow().clone()) {
             return Ok(run);
         }
-        match self.recorded(run_id).await? {
-            Some(run) => Ok(run),
-            None => {
-                let known: Vec<String> = self.ids();
-                Err(Error::not_found("run", run_id, known.iter().map(String::as_str)))
-            }
+        if let Some(run) = self.recorded(run_id).await? {
+            return Ok(run);
         }
+        let known = self.ids();
+        Err(Error::not_found("run", run_id, known.iter().map(String::as_str)))
     }
 
     /// Follows a run of this process; each change is seen, the last one finished. `None` for a run it does not know.

@@ -13,7 +13,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
 use datafusion::datasource::{TableProvider, provider_as_source};
@@ -91,7 +91,7 @@ impl StatePlanner<'_> {
         }
         plan = self.related(model, plan, wanted).await?;
         plan = simulated::add(self, model, plan, history, wanted).await?;
-        plan.project(final_columns(model)?)?.build()
+        plan.project(final_columns(model))?.build()
     }
 
     /// The table's rows that are in view, as properties (without the derived ones), times and log sequence.
@@ -331,27 +331,25 @@ fn keep(model: &TwinModel) -> Vec<Expr> {
 }
 
 fn stored_schema(model: &TwinModel) -> Result<DFSchema> {
-    let fields: Vec<arrow::datatypes::Field> = model
+    let fields: Vec<Field> = model
         .properties
         .iter()
         .filter(|(_, property)| property.sql.is_none())
         .map(|(name, property)| property.field(name))
         .collect();
-    DFSchema::try_from(arrow::datatypes::Schema::new(fields))
+    DFSchema::try_from(Schema::new(fields))
 }
 
 /// The model's columns in order, geometries with their reference system.
-fn final_columns(model: &TwinModel) -> Result<Vec<Expr>> {
-    let schema = model.schema();
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata().clone()));
-        columns.push(match metadata {
-            Some(metadata) => named(field.name()).alias_with_metadata(field.name(), Some(metadata)),
-            None => named(field.name()),
-        });
-    }
-    Ok(columns)
+fn final_columns(model: &TwinModel) -> Vec<Expr> {
+    let column = |field: &Arc<Field>| {
+        let column = named(field.name());
+        if field.metadata().is_empty() {
+            return column;
+        }
+        column.alias_with_metadata(field.name(), Some(FieldMetadata::from(field.metadata().clone())))
+    };
+    model.schema().fields().iter().map(column).collect()
 }
 
 fn stored_value(
@@ -401,8 +399,6 @@ fn constant(value: &serde_json::Value, property: &Property) -> Result<Expr> {
     } else {
         ScalarValue::try_from_string(text.clone(), &property.kind.data_type()).ok()
     };
-    match parsed {
-        Some(parsed) => Ok(lit(parsed)),
-        None => plan_err!("'{text}' is not a {}", property.kind.name()),
-    }
+    let Some(parsed) = parsed else { return plan_err!("'{text}' is not a {}", property.kind.name()) };
+    Ok(lit(parsed))
 }

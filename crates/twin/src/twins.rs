@@ -330,14 +330,14 @@ fn quoted(text: &str) -> String {
 /// `twin_at(…)` in that tense.
 fn tense_call(model: &str, tense: &Tense) -> String {
     let instant = |us: Option<i64>| us.map_or_else(|| "NULL".to_owned(), |us| quoted(&format_us(us)));
-    let mut call = format!("twin_at({}, {}", quoted(model), instant(tense.as_of_us));
+    let mut arguments = vec![quoted(model), instant(tense.as_of_us)];
     if tense.known_at_us.is_some() {
-        call += &format!(", known_at => {}", instant(tense.known_at_us));
+        arguments.push(format!("known_at => {}", instant(tense.known_at_us)));
     }
     if let Some(scenario) = tense.scenario.as_deref().filter(|name| !name.is_empty()) {
-        call += &format!(", scenario => {}", quoted(scenario));
+        arguments.push(format!("scenario => {}", quoted(scenario)));
     }
-    call + ")"
+    format!("twin_at({})", arguments.join(", "))
 }
 
 fn key_literal(model: &TwinModel, key: &str) -> Result<String> {

@@ -253,6 +253,7 @@ fn vehicle_rows(readings: &[Reading]) -> RecordBatch {
         (text("direction"), no_text()),
         (text("mode"), Arc::new(readings.iter().map(|r| Some(r.mode)).collect::<StringArray>())),
         (text("route"), no_text()),
+        (text("event"), no_text()),
         (
             Field::new(INGESTED_AT, timestamp_type(), true),
             instants(readings.iter().map(|r| r.known).collect()),

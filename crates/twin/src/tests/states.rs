@@ -7,16 +7,16 @@ use twinlake_contracts::format_us;
 
 use super::{City, Reading, ask};
 
-/// A small time: seconds after the epoch.
-fn second(second: i64) -> Option<i64> {
-    Some(second * 1_000_000)
+/// Microseconds of a small time: seconds after the epoch.
+fn second(second: i64) -> i64 {
+    second * 1_000_000
 }
 
 fn reading(vehicle: &'static str, ts: i64, known: i64, sequence: i64, speed: f64) -> Reading {
     Reading {
         vehicle,
-        ts: second(ts),
-        known: second(known),
+        ts: Some(second(ts)),
+        known: Some(second(known)),
         sequence: Some(sequence),
         speed,
         mode: "bus",
@@ -25,7 +25,7 @@ fn reading(vehicle: &'static str, ts: i64, known: i64, sequence: i64, speed: f64
 }
 
 fn at(second: i64) -> String {
-    format_us(second * 1_000_000)
+    format_us(self::second(second))
 }
 
 #[tokio::test]
@@ -195,8 +195,8 @@ fn naive(readings: &[Reading], as_of: i64, known_at: Option<i64>) -> BTreeMap<&'
     let mut states: BTreeMap<&'static str, Reading> = BTreeMap::new();
     let rank = |r: &Reading| (r.ts, r.known, r.sequence, r.speed as i64);
     for r in readings {
-        let visible = r.ts.is_some_and(|ts| Some(ts) <= second(as_of))
-            && known_at.is_none_or(|known_at| r.known.is_some_and(|known| Some(known) <= second(known_at)));
+        let visible = r.ts.is_some_and(|ts| ts <= second(as_of))
+            && known_at.is_none_or(|known_at| r.known.is_some_and(|known| known <= second(known_at)));
         if !r.vehicle.is_empty() && visible && states.get(r.vehicle).is_none_or(|known| rank(known) < rank(r))
         {
             states.insert(r.vehicle, r.clone());
@@ -210,8 +210,8 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     let time = || proptest::option::weighted(0.9, 0..6_i64);
     (vehicle, time(), time(), time(), 0..4_i64).prop_map(|(vehicle, ts, known, sequence, speed)| Reading {
         vehicle,
-        ts: ts.and_then(second),
-        known: known.and_then(second),
+        ts: ts.map(second),
+        known: known.map(second),
         sequence,
         speed: speed as f64,
         mode: "bus",
