@@ -36,7 +36,7 @@ fn prints_what_landed_live_lines_two_instants_and_the_what_if() {
 }
 
 #[test]
-fn leaves_a_lake_with_the_map_the_vehicles_and_two_runs() {
+fn leaves_a_lake_with_the_map_the_vehicles_and_three_runs() {
     let folder = demo().0.path();
     assert_eq!(number(folder, "SELECT count(*) FROM raw.hfp"), 3000);
     assert!(number(folder, "SELECT count(*) FROM map.road_link") > 1000);
@@ -45,7 +45,7 @@ fn leaves_a_lake_with_the_map_the_vehicles_and_two_runs() {
         folder,
         "SELECT name, scenario, status FROM meta.runs WHERE kind = 'simulation' ORDER BY scenario NULLS FIRST",
     );
-    assert_eq!(runs.len(), 2, "{runs:?}");
+    assert_eq!(runs.len(), 3, "{runs:?}");
     assert!(runs.iter().all(|run| run["name"] == "traffic_assignment" && run["status"] == "succeeded"), "{runs:?}");
     assert_eq!(runs[1]["scenario"], "bridge-closed");
 }

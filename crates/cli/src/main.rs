@@ -84,7 +84,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// `-v` shows what the program does, `-vv` why; warnings always show. `RUST_LOG` overrides.
 fn start_logging(verbose: u8) {
     let level = match verbose {
-        0 => "warn,rmqtt=error",
+        // The Delta kernel logs as errors what its callers expect, such as a table that is not there yet.
+        0 => "warn,rmqtt=error,buoyant_kernel=off,delta_kernel=off,deltalake_core=error",
         1 => "info",
         2 => "info,twinlake=debug",
         _ => "debug",
