@@ -1,8 +1,8 @@
 //! Arguments of table functions, by place and by name: `simulate('op', scenario => 'x', seed => 1)`.
 //!
 //! DataFusion's planner refuses named arguments of table functions. [`NamedArguments`] plans those calls instead and
-//! hands each named argument on as an alias; [`Arguments::parse`] reads them back. It works wherever the session
-//! state plans SQL, so every door understands the same text.
+//! hands each named argument on as two, its marked name and its value; [`Arguments::parse`] reads them back. It works
+//! wherever the session state plans SQL, so every door understands the same text.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use datafusion::common::{DFSchema, Result, ScalarValue, TableReference, plan_err
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 use twinlake_contracts::{parse_us, suggest};
 
-/// Marks an alias as the name of an argument; no SQL identifier can be spelled like it by accident.
+/// Marks a text as the name of the argument that follows; nobody writes such a text by accident.
 const MARK: &str = "\u{1}=>";
 
-/// Plans table functions that are called with named arguments.
+/// Plans calls of table functions. Their columns may be written with the name of the function before them.
 #[derive(Debug)]
 pub(crate) struct NamedArguments;
 
@@ -30,13 +30,9 @@ impl RelationPlanner for NamedArguments {
         let TableFactor::Table { name, alias, args: Some(arguments), .. } = &relation else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let named = |argument: &FunctionArg| !matches!(argument, FunctionArg::Unnamed(_));
         let [ast::ObjectNamePart::Identifier(function)] = name.0.as_slice() else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        if !arguments.args.iter().any(named) {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        }
         let function = context.normalize_ident(function.clone());
         let mut planned = Vec::with_capacity(arguments.args.len());
         let mut names = Vec::new();
@@ -60,14 +56,14 @@ impl RelationPlanner for NamedArguments {
                 );
             }
             let value = context.sql_to_expr(value.clone(), &DFSchema::empty())?;
-            planned.push(match key {
-                None => value,
-                Some(key) if names.contains(&key) => return plan_err!("{function}: '{key}' is given twice"),
-                Some(key) => {
-                    names.push(key.clone());
-                    value.alias(format!("{MARK}{key}"))
+            if let Some(key) = key {
+                if names.contains(&key) {
+                    return plan_err!("{function}: '{key}' is given twice");
                 }
-            });
+                planned.push(lit(format!("{MARK}{key}")));
+                names.push(key);
+            }
+            planned.push(value);
         }
         let source = context.context_provider().get_table_function_source(&function, planned)?;
         let plan = LogicalPlanBuilder::scan(TableReference::bare(function), source, None)?.build()?;
@@ -89,22 +85,18 @@ impl Arguments {
     pub fn parse(function: &str, arguments: &[Expr]) -> Result<Self> {
         let mut parsed =
             Self { function: function.to_owned(), positional: Vec::new(), named: BTreeMap::new() };
+        let mut name = None;
         for argument in arguments {
-            let (name, value) = match argument {
-                Expr::Alias(alias) => match alias.name.strip_prefix(MARK) {
-                    Some(name) => (Some(name), alias.expr.as_ref()),
-                    None => (None, alias.expr.as_ref()),
-                },
-                other => (None, other),
+            let Expr::Literal(value, _) = argument else {
+                return plan_err!("{function}: '{argument}' is not a constant");
             };
-            let Expr::Literal(value, _) = value else {
-                return plan_err!("{function}: '{value}' is not a constant");
-            };
-            match name {
-                Some(name) => {
-                    parsed.named.insert(name.to_owned(), value.clone());
+            let marked = value.try_as_str().flatten().and_then(|text| text.strip_prefix(MARK));
+            match (name.take(), marked) {
+                (None, Some(marked)) => name = Some(marked.to_owned()),
+                (None, None) => parsed.positional.push(value.clone()),
+                (Some(name), _) => {
+                    parsed.named.insert(name, value.clone());
                 }
-                None => parsed.positional.push(value.clone()),
             }
         }
         Ok(parsed)

@@ -138,7 +138,9 @@ impl Engine {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .with_option_extension(TwinOptions::default())
-            .set_str("datafusion.execution.time_zone", "UTC");
+            .set_str("datafusion.execution.time_zone", "UTC")
+            // The metadata of a file's columns says which of them are geometry, in which reference system.
+            .set_bool("datafusion.execution.parquet.skip_metadata", false);
         if let Some(partitions) = self.options.partitions {
             config = config.with_target_partitions(partitions.get());
         }

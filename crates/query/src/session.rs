@@ -115,7 +115,7 @@ mod tests {
     use crate::{Arguments, Extension};
     use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
     use datafusion::datasource::MemTable;
-    use twinlake_contracts::{TableStore as _, WriteMode};
+    use twinlake_contracts::WriteMode;
     use twinlake_lake::{Lake, LakeOptions};
 
     async fn ask(session: &Session, sql: &str) -> String {
@@ -184,6 +184,23 @@ mod tests {
         assert!(writing.contains("COPY is refused"), "{writing}");
     }
 
+    #[tokio::test]
+    async fn a_file_keeps_the_reference_system_of_its_geometry() {
+        let (folder, engine) = engine().await;
+        let rows = vehicles(&["a"]);
+        let geometry = twinlake_contracts::geometry_field("geom", "EPSG:3879", true);
+        let schema = Arc::new(arrow::datatypes::Schema::new(vec![geometry]));
+        let rows = arrow::array::RecordBatch::try_new(schema, vec![Arc::clone(rows.column(3))]).unwrap();
+        let file = folder.path().join("x.parquet");
+        let writer = std::fs::File::create(&file).unwrap();
+        crate::output::write(crate::output::Format::Parquet, &rows.schema(), &[rows], writer).unwrap();
+        let session = engine.session(SessionSettings { local_files: true }).unwrap();
+        let from = format!("FROM '{}'", file.display());
+        assert_eq!(ask(&session, &format!("SELECT st_srid(geom), st_x(geom) {from}")).await, "3879|24.94");
+        let mixed = ask(&session, &format!("SELECT st_distance(geom, st_point(1, 2)) {from}")).await;
+        assert!(mixed.contains("different reference systems"), "{mixed}");
+    }
+
     #[derive(Debug)]
     struct Echo;
 
@@ -234,7 +251,7 @@ mod tests {
                 "SELECT echo.vehicle_id FROM echo(model => 'road', at => '1970-01-01T00:00:01Z') LIMIT 2",
                 "road\n1000000",
             ),
-            ("SELECT vehicle_id FROM echo('road') LIMIT 1", "road"),
+            ("SELECT echo.vehicle_id FROM echo('road') LIMIT 1", "road"),
         ] {
             assert_eq!(ask(&session, sql).await, expected, "{sql}");
         }

@@ -35,7 +35,7 @@ impl AsyncDB for Database {
 
     async fn shutdown(&mut self) {}
 
-    fn engine_name(&self) -> &str {
+    fn engine_name(&self) -> &'static str {
         "twinlake"
     }
 }
@@ -89,7 +89,7 @@ async fn golden_files() {
             runner
                 .update_test_file(
                     &file,
-                    "|",
+                    " ",
                     sqllogictest::default_validator,
                     sqllogictest::default_normalizer,
                     sqllogictest::default_column_validator,

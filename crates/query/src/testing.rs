@@ -33,7 +33,7 @@ pub(crate) async fn vehicle_table(lake: &Lake) -> Arc<dyn TableWriter> {
 /// One row a vehicle: name, time, a point in Helsinki.
 pub(crate) fn vehicles(names: &[&str]) -> RecordBatch {
     let point = |row: usize| {
-        let at = serde_json::json!({"type": "Point", "coordinates": [24.94 + 0.01 * row as f64, 60.17]});
+        let at = serde_json::json!({"type": "Point", "coordinates": [f64::from(2494 + row as u32) / 100.0, 60.17]});
         twinlake_spatial::encode(&twinlake_spatial::from_geojson(&at).unwrap())
     };
     let schema = Schema::new(vec![

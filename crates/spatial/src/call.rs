@@ -8,7 +8,7 @@ use arrow::array::{
     Array, ArrayAccessor, ArrayRef, BinaryArray, Float64Array, Int64Array, IntervalMonthDayNanoArray,
     StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::cast::{
     as_binary_array, as_float64_array, as_int64_array, as_string_array, as_timestamp_microsecond_array,
 };
@@ -25,8 +25,9 @@ pub(crate) struct Call<'a> {
     pub name: &'static str,
     /// How many rows to compute.
     pub rows: usize,
-    /// The fields of the arguments.
-    pub fields: &'a [FieldRef],
+    /// The field of the result, as it was planned. What the fields of the arguments said then is lost by now: a scan
+    /// may compute the function on a file's own columns.
+    pub result: &'a Field,
     columns: Vec<(ArrayRef, bool)>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> Call<'a> {
     pub(crate) fn new(
         name: &'static str,
         rows: usize,
-        fields: &'a [FieldRef],
+        result: &'a Field,
         arguments: &[ColumnarValue],
         parameters: &[Parameter],
     ) -> Result<Self> {
@@ -47,7 +48,7 @@ impl<'a> Call<'a> {
                     ColumnarValue::Array(array) => (Arc::clone(array), false),
                     ColumnarValue::Scalar(scalar) => (scalar.to_array_of_size(1)?, true),
                 };
-                // Callers that plan by hand may skip coercion; a cast is cheap to decide on.
+                // Geometry comes in any binary type; callers that plan by hand may skip coercion.
                 let array = match kind {
                     Kind::Geometry | Kind::Bytes if *array.data_type() != DataType::Binary => {
                         arrow::compute::cast(&array, &DataType::Binary)?
@@ -60,7 +61,7 @@ impl<'a> Call<'a> {
                 Ok((array, constant))
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { name, rows, fields, columns })
+        Ok(Self { name, rows, result, columns })
     }
 
     /// How many arguments were given.

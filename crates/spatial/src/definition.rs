@@ -14,7 +14,8 @@ use twinlake_contracts::{CRS84, crs_of, geometry_field, timestamp_type};
 
 use crate::call::Call;
 
-/// What an argument may be; whatever is accepted reaches the body as the one Arrow type named here.
+/// What an argument may be; whatever is accepted reaches the body as the one Arrow type named here, by a cast in the
+/// plan or, for geometry, in the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// WKB, as `Binary`.
@@ -55,7 +56,9 @@ impl Kind {
         let is_text = matches!(given, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         let is_null = given.is_null();
         match self {
-            Self::Geometry | Self::Bytes => (is_bytes || is_null).then_some(DataType::Binary),
+            // A cast in the plan would take the reference system off the field, so the call casts.
+            Self::Geometry | Self::Bytes if is_bytes => Some(given.clone()),
+            Self::Geometry | Self::Bytes => is_null.then_some(DataType::Binary),
             Self::Number => (given.is_numeric() || is_null).then_some(DataType::Float64),
             Self::Integer => (given.is_integer() || is_null).then_some(DataType::Int64),
             Self::Text => (is_text || is_null).then_some(DataType::Utf8),
@@ -87,7 +90,7 @@ pub(crate) enum Output {
     Value(fn() -> DataType),
     /// A geometry in the reference system of the first geometry argument that names one, else `OGC:CRS84`.
     Geometry,
-    /// A field worked out from the constant arguments.
+    /// A field worked out from the fields or the constants of the arguments.
     Field(fn(&ReturnFieldArgs<'_>) -> Result<Field>),
 }
 
@@ -262,7 +265,7 @@ impl ScalarUDFImpl for Function {
         };
         let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
-        let call = Call::new(self.definition.name, rows, &args.arg_fields, &args.args, parameters)?;
+        let call = Call::new(self.definition.name, rows, &args.return_field, &args.args, parameters)?;
         let array = (self.definition.body)(&call)?;
         if constant {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));

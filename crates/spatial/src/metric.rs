@@ -26,12 +26,12 @@ impl LocalMetres {
     }
 
     /// Metres per degree of longitude at the origin.
-    pub(crate) fn metres_per_degree_lon(&self) -> f64 {
+    pub(crate) fn metres_per_degree_lon(self) -> f64 {
         self.metres_per_degree_lon
     }
 
     /// The place in metres from the origin; the shorter way round the earth.
-    pub(crate) fn project(&self, coord: Coord) -> Coord {
+    pub(crate) fn project(self, coord: Coord) -> Coord {
         let mut degrees = coord.x - self.origin.x;
         if degrees > 180.0 {
             degrees -= 360.0;
@@ -42,7 +42,7 @@ impl LocalMetres {
     }
 
     /// Distance in metres from the origin to a segment, and how far along the segment (0..=1) the closest place is.
-    pub(crate) fn to_segment(&self, start: Coord, end: Coord) -> (f64, f64) {
+    pub(crate) fn distance_to_segment(self, start: Coord, end: Coord) -> (f64, f64) {
         let (a, b) = (self.project(start), self.project(end));
         let (dx, dy) = (b.x - a.x, b.y - a.y);
         let squared = dx * dx + dy * dy;
@@ -65,17 +65,21 @@ pub(crate) fn closest_pair(a: &Geometry, b: &Geometry) -> Option<(Coord, Coord)>
     let (segments_a, segments_b) = (segments(a), segments(b));
     let mut best: Option<(f64, Coord, Coord)> = None;
     let mut hold = |vertex: Coord, segment: &Line, swapped: bool| {
-        let (distance, along) = LocalMetres::at(vertex).to_segment(segment.start, segment.end);
+        let (distance, along) = LocalMetres::at(vertex).distance_to_segment(segment.start, segment.end);
         if best.is_none_or(|(known, ..)| distance < known) {
             let place = segment.start + segment.delta() * along;
             best = Some(if swapped { (distance, place, vertex) } else { (distance, vertex, place) });
         }
     };
     for vertex in a.coords_iter() {
-        segments_b.iter().for_each(|segment| hold(vertex, segment, false));
+        for segment in &segments_b {
+            hold(vertex, segment, false);
+        }
     }
     for vertex in b.coords_iter() {
-        segments_a.iter().for_each(|segment| hold(vertex, segment, true));
+        for segment in &segments_a {
+            hold(vertex, segment, true);
+        }
     }
     best.map(|(_, from, to)| (from, to))
 }

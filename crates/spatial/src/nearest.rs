@@ -187,7 +187,7 @@ impl Closest {
 
     fn line(&mut self, line: &LineString) {
         for segment in line.lines() {
-            let (distance, along) = self.plane.to_segment(segment.start, segment.end);
+            let (distance, along) = self.plane.distance_to_segment(segment.start, segment.end);
             let (a, b) = (self.plane.project(segment.start), self.plane.project(segment.end));
             let (east, north) = (b.x - a.x, b.y - a.y);
             let length = east.hypot(north);

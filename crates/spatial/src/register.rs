@@ -78,6 +78,23 @@ pub fn register(context: &SessionContext) -> Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use crate::definition::Output;
+    use crate::testing::eval;
+
+    #[test]
+    fn null_in_null_out() {
+        for definition in super::ALL {
+            // Those with a constant argument have their own test.
+            if matches!(definition.output, Output::Field(_)) {
+                continue;
+            }
+            for overload in definition.overloads {
+                let call = format!("{}({})", definition.name, vec!["NULL"; overload.len()].join(", "));
+                assert_eq!(eval(&call), "NULL", "{call}");
+            }
+        }
+    }
+
     #[test]
     fn every_name_is_there_once_and_documented() {
         let mut names = BTreeSet::new();

@@ -137,7 +137,7 @@ fn retyped(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{BinaryArray, Int64Array, ListArray, TimestampMicrosecondArray};
+    use arrow::array::{Array as _, BinaryArray, Int64Array, ListArray, TimestampMicrosecondArray};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use twinlake_contracts::{CRS84, geometry_field, timestamp_type};
 
@@ -212,7 +212,7 @@ mod tests {
             .unwrap()
             .map(|batch| batch.unwrap())
             .collect();
-        assert_eq!(read, [rows.clone()]);
+        assert_eq!(read, std::slice::from_ref(&rows));
         let mut file = tempfile::tempfile().unwrap();
         write(Format::Parquet, &rows.schema(), std::slice::from_ref(&rows), &mut file).unwrap();
         let read: Vec<RecordBatch> =
