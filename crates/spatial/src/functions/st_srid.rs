@@ -24,6 +24,7 @@ pub(crate) static DEFINITION: Definition = Definition {
 /// The metadata key under which the plan keeps the number until rows are computed.
 const NUMBER: &str = "twinlake:srid";
 
+#[allow(clippy::unnecessary_wraps, reason = "the shape that Output::Field asks for")]
 fn field(args: &ReturnFieldArgs<'_>) -> Result<Field> {
     let number = match args.arg_fields.first().and_then(|field| crs_of(field)) {
         Some(crs) if is_lon_lat(&crs) => 4326,
