@@ -40,7 +40,7 @@ fn leaves_a_lake_with_the_map_the_vehicles_and_three_runs() {
     let folder = demo().0.path();
     assert_eq!(number(folder, "SELECT count(*) FROM raw.hfp"), 3000);
     assert!(number(folder, "SELECT count(*) FROM map.road_link") > 1000);
-    assert!(number(folder, "SELECT count(*) FROM map.building") > 500);
+    assert!(number(folder, "SELECT count(*) FROM map.building") > 400);
     let runs = rows(
         folder,
         "SELECT name, scenario, status FROM meta.runs WHERE kind = 'simulation' ORDER BY scenario NULLS FIRST",

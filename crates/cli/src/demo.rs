@@ -26,7 +26,9 @@ const SCENARIOS: [&str; 2] = ["kaivokatu-closed", "bridge-closed"];
 const FORK: &str = "2018-10-09T04:33:00Z";
 /// An instant within the simulated hour.
 const LATER: &str = "2018-10-09T05:30:00Z";
-/// The operator.
+/// The segments of an HFP topic that name the vehicle: its operator and its number.
+const OPERATOR_AND_VEHICLE: (usize, usize) = (6, 8);
+/// The simulation operator.
 const OPERATOR: &str = "traffic_assignment";
 /// How long the last message may take from the broker's acknowledgement to its commit.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -91,8 +93,11 @@ async fn replay(
     let total = capture.len() as u64;
     let before = running.stats.snapshot();
     let address = doorway.broker.local_addr();
-    let publish =
-        PublishSettings { speed: options.speed, ..PublishSettings::new(address.ip().to_string(), address.port()) };
+    let publish = PublishSettings {
+        speed: options.speed,
+        device_segments: Some(OPERATOR_AND_VEHICLE),
+        ..PublishSettings::new(address.ip().to_string(), address.port())
+    };
     let bar = progress::bar(settings.progress, "vehicles by MQTT", total, "messages");
     let shown = bar.clone();
     let report = publish_capture(capture, &publish, move |acknowledged| shown.set_position(acknowledged)).await?;

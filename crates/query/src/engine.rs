@@ -19,6 +19,7 @@ use crate::files::FileTables;
 use crate::micro_batch::MicroBatches;
 use crate::session::{Session, SessionSettings};
 use crate::settings::TwinOptions;
+use crate::timestamps;
 use crate::{CATALOG, DEFAULT_SCHEMA};
 
 /// How long the list of tables may be old before a statement looks for those that other processes made.
@@ -122,6 +123,7 @@ impl Engine {
         state.register_relation_planner(Arc::new(NamedArguments)).map_err(failed)?;
         let context = SessionContext::new_with_state(state);
         files.attach(&context);
+        timestamps::register(&context);
         twinlake_spatial::register(&context).map_err(failed)?;
         // Cloned, so that an extension may itself ask for the list.
         let extensions = self.extensions.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -27,6 +27,7 @@ mod slt;
 mod statement;
 #[cfg(test)]
 mod testing;
+mod timestamps;
 
 pub use arguments::Arguments;
 pub use engine::{Engine, EngineOptions, Extension};

@@ -221,6 +221,7 @@ fn context(runtime: &Arc<RuntimeEnv>) -> datafusion::common::Result<SessionConte
         .with_default_features()
         .build();
     let context = SessionContext::new_with_state(state);
+    crate::timestamps::register(&context);
     twinlake_spatial::register(&context)?;
     Ok(context)
 }

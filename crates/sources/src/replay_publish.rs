@@ -29,12 +29,15 @@ pub struct PublishSettings {
     pub speed: f64,
     /// Whether each message carries its capture time as the user property `received_at`.
     pub stamp: bool,
+    /// Which segments of a topic name the device (from the first, counted from 0, up to but without the second): its
+    /// messages take one connection and keep their order. `None`: the whole topic.
+    pub device_segments: Option<(usize, usize)>,
 }
 
 impl PublishSettings {
     /// At the capture's own pace, over 64 connections, with stamps.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port, connections: 64, speed: 1.0, stamp: true }
+        Self { host: host.into(), port, connections: 64, speed: 1.0, stamp: true, device_segments: None }
     }
 }
 
@@ -66,8 +69,8 @@ impl Tally {
     }
 }
 
-/// Publishes `messages` with QoS 1 (MQTT v5) and returns when all are acknowledged. Messages of one topic keep their
-/// order. A lost connection is made again and its open messages are sent again; a broker that stays away for 30 s is
+/// Publishes `messages` with QoS 1 (MQTT v5) and returns when all are acknowledged. Messages of one device keep
+/// their order. A lost connection is made again and its open messages are sent again; a broker that stays away for 30 s is
 /// an error. `progress` is told how many are acknowledged, from time to time.
 pub async fn publish_capture(
     messages: Vec<CapturedMessage>,
@@ -108,7 +111,14 @@ pub async fn publish_capture(
                 tokio::time::sleep_until(start + Duration::from_secs_f64(after_us / 1e6)).await;
             }
             let mut hasher = DefaultHasher::new();
-            message.topic.hash(&mut hasher);
+            match settings.device_segments {
+                Some((first, end)) => {
+                    for segment in message.topic.split('/').take(end).skip(first) {
+                        segment.hash(&mut hasher);
+                    }
+                }
+                None => message.topic.hash(&mut hasher),
+            }
             let client = &clients[(hasher.finish() % connections as u64) as usize];
             let mut properties = PublishProperties::default();
             if settings.stamp {

@@ -43,7 +43,8 @@ pub(crate) async fn add(
     wanted: &HashSet<String>,
 ) -> Result<LogicalPlanBuilder> {
     let runs = match &model.simulation {
-        Some(binding) if is_wanted(binding, wanted) => runs(planner, model, binding, history).await?,
+        // In a history the runs decide how many rows there are, whatever the columns.
+        Some(binding) if history || is_wanted(binding, wanted) => runs(planner, model, binding, history).await?,
         _ => None,
     };
     let Some(runs) = runs else { return finish(planner, model, plan, false) };

@@ -33,6 +33,10 @@ impl LakeTable {
         fresh_limit_bytes: usize,
     ) -> Result<Option<Self>> {
         let system = format!("table {name} at {}", log_store.root_url());
+        // Asked first: what loading says of a place without a table differs from store to store.
+        if !log_store.is_delta_table_location().await.map_err(|error| error::delta(&system, &error))? {
+            return Ok(None);
+        }
         let mut table = DeltaTable::new(log_store);
         match table.load().await {
             Ok(()) => Self::new(name.clone(), table, fresh_limit_bytes).await.map(Some),

@@ -1,6 +1,7 @@
 //! The doors over a real lake in a temporary folder, asked by real clients.
 
 mod doors;
+mod by_hand;
 mod http;
 mod postgres;
 

@@ -100,6 +100,8 @@ async fn the_future_is_read_like_the_past() {
     // Each run is a part of the history.
     let history = "SELECT origin, count(*) FROM twin_at('road_segment_history', NULL) GROUP BY 1 ORDER BY 1";
     assert_eq!(city.ask(history).await, ["observed | 8", "simulated | 8"]);
+    assert_eq!(city.ask("SELECT count(*) FROM twin.road_segment_history").await, ["16"]);
+    assert_eq!(city.ask("SELECT count(*) FROM twin.road_segment").await, ["8"]);
     let diff = city.twins.scenario_diff_sql("traffic_assignment", "closed", 3).unwrap();
     let most = city.ask(&format!("SELECT name, scenario_flow_vph, change < 0 FROM ({diff})")).await;
     assert_eq!(most.len(), 3);
