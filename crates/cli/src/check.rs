@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use twinlake_pipeline::{Diagnostics, Plan};
 
 use crate::pipelines::{components, sql_engine};
@@ -60,7 +60,7 @@ pub async fn test(files: &[PathBuf]) -> Result<()> {
 
 /// Draws one file.
 pub fn graph(file: &Path, dot: bool) -> Result<()> {
-    let text = std::fs::read_to_string(file)?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let (pipeline, found) = twinlake_pipeline::Pipeline::parse(&text, Some(file), &components());
     let Some(pipeline) = pipeline else {
         show(&found);
