@@ -88,7 +88,7 @@ pub struct Run {
     pub inputs: BTreeMap<String, u64>,
     /// The lake table with the rows.
     pub table: String,
-    /// Whether the rows were there before this process asked.
+    /// Whether the last request for it was answered from the table, without computing.
     pub reused: bool,
     /// The figures that tell whether to believe it; empty before the end.
     pub summary: Map<String, Value>,

@@ -44,7 +44,9 @@ pub(crate) async fn add(
 ) -> Result<LogicalPlanBuilder> {
     let runs = match &model.simulation {
         // In a history the runs decide how many rows there are, whatever the columns.
-        Some(binding) if history || is_wanted(binding, wanted) => runs(planner, model, binding, history).await?,
+        Some(binding) if history || is_wanted(binding, wanted) => {
+            runs(planner, model, binding, history).await?
+        }
         _ => None,
     };
     let Some(runs) = runs else { return finish(planner, model, plan, false) };

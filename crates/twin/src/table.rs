@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPushDown};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use twinlake_contracts::Error;
 use twinlake_query::Tense;
 
 use crate::Twins;
@@ -95,6 +97,18 @@ impl TableProvider for TwinTable {
         if limit.is_some() {
             plan = plan.limit(0, limit)?;
         }
-        session.create_physical_plan(&plan.build()?).await
+        plan_unoptimised(session, &plan.build()?).await
     }
+}
+
+/// The physical plan of `plan` before physical optimisation: that is done once, for the whole query around it. Done
+/// here already, it would fix the joins' sides and filters before the query around them is seen.
+async fn plan_unoptimised(session: &dyn Session, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+        return Err(through(Error::internal("a session of an unknown kind reads a twin")));
+    };
+    let unoptimised = SessionStateBuilder::new_from_existing(state.clone())
+        .with_physical_optimizer_rules(Vec::new())
+        .build();
+    unoptimised.create_physical_plan(plan).await
 }

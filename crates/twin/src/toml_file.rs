@@ -50,6 +50,13 @@ impl TomlFile {
         self.place(None)
     }
 
+    /// Adds the place of the first of `texts` that the error quotes; an error that quotes none gets the file alone.
+    pub(crate) fn placed<'a>(&self, error: Error, texts: impl IntoIterator<Item = &'a str>) -> Error {
+        let shown = error.to_string();
+        let quoted = texts.into_iter().find(|text| shown.contains(&format!("'{text}'")));
+        error.at(self.locate(quoted.unwrap_or_default()))
+    }
+
     fn place(&self, span: Option<Range<usize>>) -> Place {
         let file = Some(self.name.clone().into());
         let Some(span) = span.filter(|span| span.start <= self.text.len()) else {

@@ -27,6 +27,7 @@ use crate::runs::{RunTable, Simulations};
 use crate::scenario::Scenario;
 use crate::state::{StatePlanner, check_expressions, named};
 use crate::table::TwinTable;
+use crate::toml_file::TomlFile;
 use crate::view::{View, back, through};
 
 /// The SQL schema of the twins.
@@ -63,14 +64,18 @@ impl Twins {
         scenarios: Vec<(String, String)>,
     ) -> Result<Arc<Self>> {
         let mut parsed: BTreeMap<String, TwinModel> = BTreeMap::new();
+        let mut files: BTreeMap<String, TomlFile> = BTreeMap::new();
         for (file, text) in &models {
             let model = TwinModel::parse(file, text)?;
+            let source = TomlFile::new(file, text);
             if parsed.contains_key(&model.name) {
-                return Err(Error::config(format!("{file}: there are two twin models '{}'", model.name)));
+                let message = format!("there is another twin model '{}'", model.name);
+                return Err(source.mistake(message, &model.name));
             }
+            files.insert(model.name.clone(), source);
             parsed.insert(model.name.clone(), model);
         }
-        connect(&mut parsed)?;
+        connect(&mut parsed, &files)?;
         let twins = Arc::new(Self {
             engine: Arc::downgrade(engine),
             lake: engine.lake().clone(),
@@ -80,11 +85,22 @@ impl Twins {
             runs: RunTable::default(),
             targets: Mutex::default(),
         });
-        for model in twins.models.values() {
-            if let Some(simulation) = &model.simulation {
-                twins.operators.get(&simulation.operator)?;
+        for (name, model) in &twins.models {
+            let placed = |error: Error, texts: Vec<&str>| match files.get(name) {
+                Some(file) => file.placed(error, texts),
+                None => error,
+            };
+            if let Some(simulation) = &model.simulation
+                && let Err(error) = twins.operators.get(&simulation.operator)
+            {
+                return Err(placed(Error::config(error.to_string()), vec![&simulation.operator]));
             }
-            twins.check(&View::default(), model)?;
+            twins.check(&View::default(), model).map_err(|error| {
+                let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
+                let conditions =
+                    model.relations.values().filter_map(|relation| relation.condition.as_deref());
+                placed(error, derived.chain(conditions).collect())
+            })?;
         }
         for (file, text) in &scenarios {
             twins.add_scenario(file, text)?;
@@ -99,7 +115,11 @@ impl Twins {
         let scenario = Arc::new(Scenario::parse(file, text, &models)?);
         let view = View::new(&Tense::default(), Some(scenario.clone()));
         for model in self.models.values() {
-            self.check(&view, model)?;
+            self.check(&view, model).map_err(|error| {
+                let overrides = scenario.overrides.iter();
+                let texts = overrides.flat_map(|one| one.condition.iter().chain(one.compute.values()));
+                TomlFile::new(file, text).placed(error, texts.map(String::as_str))
+            })?;
         }
         let mut scenarios = self.scenarios.write().unwrap_or_else(PoisonError::into_inner);
         scenarios.insert(scenario.name.clone(), scenario.clone());
@@ -296,24 +316,28 @@ fn geometry_of(model: &TwinModel) -> Result<&str> {
 }
 
 /// Checks relations against the models they name, and gives them their keys' types.
-fn connect(models: &mut BTreeMap<String, TwinModel>) -> Result<()> {
+fn connect(models: &mut BTreeMap<String, TwinModel>, files: &BTreeMap<String, TomlFile>) -> Result<()> {
     let mut keys = BTreeMap::new();
     for (name, model) in models.iter() {
-        keys.insert(
-            name.clone(),
-            (model.key_property()?.kind, model.map.is_some(), geometry_of(model).is_ok()),
-        );
+        let can_be_found = model.map.is_some() && geometry_of(model).is_ok();
+        keys.insert(name.clone(), (model.key_property()?.kind, can_be_found));
     }
-    for model in models.values_mut() {
+    for (model_name, model) in models.iter_mut() {
         for (name, relation) in &mut model.relations {
-            let place = format!("relation '{name}' of twin model '{}'", model.name);
-            let Some((kind, is_map, has_geometry)) = keys.get(&relation.twin) else {
-                let missing = Error::not_found("twin model", &relation.twin, keys.keys().map(String::as_str));
-                return Err(Error::config(format!("{place}: {missing}")));
+            let mistake = |what: String| {
+                let message = format!("relation '{name}' of twin model '{model_name}' {what}");
+                match files.get(model_name) {
+                    Some(file) => file.mistake(message, &format!("\"{}\"", relation.twin)),
+                    None => Error::config(message),
+                }
             };
-            if !is_map || !has_geometry {
-                return Err(Error::config(format!(
-                    "{place} needs a map with a geometry, which '{}' is not",
+            let Some((kind, can_be_found)) = keys.get(&relation.twin) else {
+                let missing = Error::not_found("twin model", &relation.twin, keys.keys().map(String::as_str));
+                return Err(mistake(format!("leads nowhere: {missing}")));
+            };
+            if !can_be_found {
+                return Err(mistake(format!(
+                    "needs a map with a geometry, which '{}' is not",
                     relation.twin
                 )));
             }

@@ -76,14 +76,15 @@ impl City {
         let folder = TempDir::new().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
         let engine = Engine::new(lake.clone());
-        let model = |file: &str, text: &str| (file.to_owned(), text.to_owned());
-        let models = vec![
-            model("vehicle.toml", include_str!("../../../../schemas/twins/vehicle.toml")),
-            model("road_segment.toml", include_str!("../../../../schemas/twins/road_segment.toml")),
-        ];
-        let scenarios = vec![model("closed.toml", CLOSED), model("unchanged.toml", UNCHANGED)];
-        let twins = Twins::load(&engine, models, scenarios).unwrap();
+        let twins = Twins::load(&engine, models(), scenarios()).unwrap();
         Self { _folder: folder, lake, engine, twins }
+    }
+
+    /// The same lake as another process finds it.
+    fn reopened(&self) -> (Arc<Engine>, Arc<Twins>) {
+        let engine = Engine::new(self.lake.clone());
+        let twins = Twins::load(&engine, models(), scenarios()).unwrap();
+        (engine, twins)
     }
 
     fn session(&self) -> Session {
@@ -211,6 +212,16 @@ impl City {
         .unwrap();
         self.write("map.building", "map/buildings", buildings, Some(1)).await;
     }
+}
+
+fn models() -> Vec<(String, String)> {
+    let vehicle = include_str!("../../../../schemas/twins/vehicle.toml");
+    let road_segment = include_str!("../../../../schemas/twins/road_segment.toml");
+    vec![("vehicle.toml".into(), vehicle.into()), ("road_segment.toml".into(), road_segment.into())]
+}
+
+fn scenarios() -> Vec<(String, String)> {
+    vec![("closed.toml".into(), CLOSED.into()), ("unchanged.toml".into(), UNCHANGED.into())]
 }
 
 async fn ask(session: &Session, sql: &str) -> Vec<String> {

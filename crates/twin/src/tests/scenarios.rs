@@ -89,5 +89,21 @@ async fn sql_that_cannot_hold_is_refused_when_the_scenario_is_read() {
         let text = CLOSED.replace("name = 'Bridge'", condition);
         let error = city.twins.add_scenario("bad.toml", &text).unwrap_err().to_string();
         assert!(error.contains(shown) && error.contains("closed"), "{condition}: {error}");
+        assert!(error.contains("bad.toml:8:"), "{condition}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn models_are_held_against_each_other_and_the_place_is_shown() {
+    let city = City::new().await;
+    for (from, to, shown) in [
+        ("twin = \"road_segment\"", "twin = \"road_segmant\"", "did you mean 'road_segment'?"),
+        ("mode IN ('bus', 'tram')", "moode IN ('bus', 'tram')", "moode"),
+    ] {
+        let mut models = super::models();
+        assert!(models[0].1.contains(from));
+        models[0].1 = models[0].1.replace(from, to);
+        let error = crate::Twins::load(&city.engine, models, Vec::new()).unwrap_err().to_string();
+        assert!(error.contains(shown) && error.contains("vehicle.toml:"), "{error}");
     }
 }

@@ -19,6 +19,8 @@ async fn an_equal_run_is_answered_from_its_table() {
     let city = City::new().await;
     city.build_town().await;
     let sql = "SELECT * FROM simulate('traffic_assignment', scenario => 'closed', seed => 1) ORDER BY road_segment_id";
+    city.rows(&format!("EXPLAIN {sql}")).await;
+    assert_eq!(city.ask("SELECT count(*) FROM meta.runs").await, ["0"], "explaining a run does not make it");
     let first = city.rows(sql).await;
     assert_eq!(first.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 8);
     assert_eq!(city.rows(sql).await, first);
@@ -39,16 +41,7 @@ async fn an_equal_run_is_answered_from_its_table() {
     assert_ne!(other, run_id);
     simulations.wait(&other).await.unwrap();
     // A process that starts anew finds the run in the lake.
-    let engine = twinlake_query::Engine::new(city.lake.clone());
-    let models = vec![
-        ("vehicle.toml".to_owned(), include_str!("../../../../schemas/twins/vehicle.toml").to_owned()),
-        (
-            "road_segment.toml".to_owned(),
-            include_str!("../../../../schemas/twins/road_segment.toml").to_owned(),
-        ),
-    ];
-    let twins =
-        crate::Twins::load(&engine, models, vec![("c.toml".to_owned(), super::CLOSED.to_owned())]).unwrap();
+    let (_engine, twins) = city.reopened();
     let again = twins.simulations().submit(request(Some("closed"))).await.unwrap();
     assert_eq!(again, run_id);
     let found = twins.simulations().wait(&again).await.unwrap();
@@ -140,4 +133,23 @@ async fn what_cannot_run_says_why_and_is_recorded() {
     assert!(shown.contains("forks at another instant"), "{shown}");
     let missing = simulations.status("traffic-assignment-0").await.unwrap_err().to_string();
     assert!(missing.contains("run 'traffic-assignment-0' not found"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_run_that_died_before_its_record_are_taken_not_doubled() {
+    let city = City::new().await;
+    city.build_town().await;
+    let run_id = city.twins.simulations().submit(request(None)).await.unwrap();
+    city.twins.simulations().wait(&run_id).await.unwrap();
+    let rows = city.twins.simulations().result(&run_id).await.unwrap();
+    let rows = arrow::compute::concat_batches(&rows[0].schema(), &rows).unwrap();
+    // The same city, where a process died between the two commits.
+    let other = City::new().await;
+    other.build_town().await;
+    other.write("simulation.link_flow", &format!("simulation/{run_id}"), rows, Some(1)).await;
+    assert_eq!(other.twins.simulations().submit(request(None)).await.unwrap(), run_id);
+    let run = other.twins.simulations().wait(&run_id).await.unwrap();
+    assert_eq!(run.rows, 8);
+    assert_eq!(other.ask("SELECT count(*) FROM simulation.link_flow").await, ["8"]);
+    assert_eq!(other.ask("SELECT run_id FROM meta.runs").await, [run_id]);
 }
