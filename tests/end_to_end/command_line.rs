@@ -10,7 +10,10 @@ fn wrong_use_is_exit_code_2_and_failure_1() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(twinlake(folder.path(), &["fly"]).status.code(), Some(2));
     assert_eq!(twinlake(folder.path(), &["run"]).status.code(), Some(2));
-    assert_eq!(twinlake(folder.path(), &["simulate", "weather", "--network", "x.tntp"]).status.code(), Some(2));
+    assert_eq!(
+        twinlake(folder.path(), &["simulate", "weather", "--network", "x.tntp"]).status.code(),
+        Some(2)
+    );
     assert_eq!(twinlake(folder.path(), &["sql", "-c", "SELECT nothing"]).status.code(), Some(1));
     assert_eq!(twinlake(folder.path(), &["sql", "-c", "SELECT 1"]).status.code(), Some(0));
 }
@@ -37,7 +40,8 @@ fn validate_shows_file_line_text_and_a_suggestion() {
     fs::write(&file, text.replace("topics =", "topcis =")).unwrap();
     let line = text.lines().position(|line| line.starts_with("topics =")).unwrap() + 1;
     let output = twinlake(folder.path(), &["validate", "wrong.toml"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let told =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
     for expected in [&format!("wrong.toml:{line}:") as &str, "topcis", "did you mean", "topics"] {
         assert!(told.contains(expected), "'{expected}' is missing in:\n{told}");
@@ -57,7 +61,10 @@ fn sql_prints_every_format_and_reads_a_file_as_a_table() {
     assert!(arrow.starts_with(&[0xff, 0xff, 0xff, 0xff]));
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("five.parquet"), parquet).unwrap();
-    let told = succeed(elsewhere.path(), &["sql", "--format", "csv", "-c", "SELECT count(*) AS n FROM 'five.parquet'"]);
+    let told = succeed(
+        elsewhere.path(),
+        &["sql", "--format", "csv", "-c", "SELECT count(*) AS n FROM 'five.parquet'"],
+    );
     assert_eq!(told, "n\n5\n");
 }
 
@@ -70,8 +77,18 @@ fn simulate_reproduces_the_published_optimum_from_the_fields_own_files() {
         let told = succeed(
             folder.path(),
             &[
-                "simulate", "traffic_assignment", "--network", &file("net"), "--demand", &file("trips"), "--set",
-                "relative_gap=1e-8", "--summary", "json", "--output", "links.csv",
+                "simulate",
+                "traffic_assignment",
+                "--network",
+                &file("net"),
+                "--demand",
+                &file("trips"),
+                "--set",
+                "relative_gap=1e-8",
+                "--summary",
+                "json",
+                "--output",
+                "links.csv",
             ],
         );
         let summary: serde_json::Value = serde_json::from_str(&told).unwrap();

@@ -20,7 +20,17 @@ pub fn run_demo(folder: &Path) -> String {
     let address = || format!("127.0.0.1:{}", free_port());
     let (http, postgres, mqtt) = (address(), address(), address());
     let arguments = [
-        "demo", "--once", "--speed", "10", "--no-progress", "--http", &http, "--postgres", &postgres, "--mqtt", &mqtt,
+        "demo",
+        "--once",
+        "--speed",
+        "10",
+        "--no-progress",
+        "--http",
+        &http,
+        "--postgres",
+        &postgres,
+        "--mqtt",
+        &mqtt,
     ];
     succeed(folder, &arguments)
 }
@@ -28,9 +38,14 @@ pub fn run_demo(folder: &Path) -> String {
 #[test]
 fn prints_what_landed_live_lines_two_instants_and_the_what_if() {
     let (_, printed) = demo();
-    for expected in
-        ["traffic.vehicle_position", "map.road_link", "missing_value", "duplicate", "bridge-closed", "http://127.0.0.1:"]
-    {
+    for expected in [
+        "traffic.vehicle_position",
+        "map.road_link",
+        "missing_value",
+        "duplicate",
+        "bridge-closed",
+        "http://127.0.0.1:",
+    ] {
         assert!(printed.contains(expected), "'{expected}' is missing in:\n{printed}");
     }
 }
@@ -46,7 +61,10 @@ fn leaves_a_lake_with_the_map_the_vehicles_and_three_runs() {
         "SELECT name, scenario, status FROM meta.runs WHERE kind = 'simulation' ORDER BY scenario NULLS FIRST",
     );
     assert_eq!(runs.len(), 3, "{runs:?}");
-    assert!(runs.iter().all(|run| run["name"] == "traffic_assignment" && run["status"] == "succeeded"), "{runs:?}");
+    assert!(
+        runs.iter().all(|run| run["name"] == "traffic_assignment" && run["status"] == "succeeded"),
+        "{runs:?}"
+    );
     assert_eq!(runs[1]["scenario"], "bridge-closed");
 }
 

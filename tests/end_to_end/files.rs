@@ -11,8 +11,9 @@ use crate::support::{Numbers, Running, number, repository, rows, succeed, twinla
 fn a_file_killed_while_it_is_read_lands_each_line_once() {
     let folder = tempfile::tempdir().unwrap();
     let count = 40_000;
-    let lines: String =
-        (1..=count).map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60)).collect();
+    let lines: String = (1..=count)
+        .map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60))
+        .collect();
     fs::write(folder.path().join("readings.jsonl"), lines).unwrap();
     let text = pipeline("type = \"files\"\npath = \"readings.jsonl\"");
     fs::write(folder.path().join("ledger.toml"), text).unwrap();
@@ -35,11 +36,14 @@ fn bad_messages_are_rejects_with_their_payload_and_the_rest_goes_on() {
     let lines = "{\"id\":1,\"ts\":\"2018-10-09T04:32:01Z\"}\n{\"id\":2,\"ts\":\n{\"id\":\"three\",\"ts\":\"2018-10-09T04:32:03Z\"}\n\
                  {\"ts\":\"2018-10-09T04:32:04Z\"}\n{\"id\":5,\"ts\":\"2018-10-09T04:32:05Z\"}\n";
     fs::write(folder.path().join("readings.jsonl"), lines).unwrap();
-    fs::write(folder.path().join("ledger.toml"), pipeline("type = \"files\"\npath = \"readings.jsonl\"")).unwrap();
+    fs::write(folder.path().join("ledger.toml"), pipeline("type = \"files\"\npath = \"readings.jsonl\""))
+        .unwrap();
     succeed(folder.path(), &["run", "--once", "--no-progress", "ledger.toml"]);
     assert_eq!(number(folder.path(), "SELECT count(*) FROM test.reading"), 2);
-    let rejects =
-        rows(folder.path(), "SELECT reason, CAST(payload AS VARCHAR) AS payload FROM meta.rejects ORDER BY _sequence");
+    let rejects = rows(
+        folder.path(),
+        "SELECT reason, CAST(payload AS VARCHAR) AS payload FROM meta.rejects ORDER BY _sequence",
+    );
     let reasons: Vec<&str> = rejects.iter().map(|reject| reject["reason"].as_str().unwrap()).collect();
     assert_eq!(reasons, ["invalid_json", "wrong_type", "missing_value"], "{rejects:?}");
     assert_eq!(rejects[0]["payload"], "{\"id\":2,\"ts\":");
@@ -58,7 +62,8 @@ fn a_truncated_map_is_a_clear_error_and_changes_nothing() {
     let links = number(folder.path(), "SELECT count(*) FROM map.road_link");
     for cut in [whole.len() / 2, whole.len() - 3, 10] {
         fs::write(&map, &whole[..cut]).unwrap();
-        let output = twinlake(folder.path(), &["run", "--once", "--no-progress", "pipelines/helsinki-map.toml"]);
+        let output =
+            twinlake(folder.path(), &["run", "--once", "--no-progress", "pipelines/helsinki-map.toml"]);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains("helsinki-centre.osm.pbf"), "{told}");
@@ -72,7 +77,7 @@ fn a_full_disk_stops_nothing_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("small");
     fs::create_dir(&lake).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&lake).status();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(&lake).status();
     if !mounted.is_ok_and(|status| status.success()) {
         assert!(std::env::var_os("CI").is_none(), "on CI the disk must be mountable");
         println!("skipped: mounting a small disk needs root");
@@ -80,14 +85,18 @@ fn a_full_disk_stops_nothing_for_good() {
     }
     let _mount = Mount(&lake);
     let ballast = lake.join("ballast");
-    fs::write(&ballast, vec![7_u8; 2_700_000]).unwrap();
+    fs::write(&ballast, vec![7_u8; 11_400_000]).unwrap();
     let count = 20_000;
-    let lines: String =
-        (1..=count).map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60)).collect();
+    let lines: String = (1..=count)
+        .map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60))
+        .collect();
     fs::write(folder.path().join("readings.jsonl"), lines).unwrap();
-    fs::write(folder.path().join("ledger.toml"), pipeline("type = \"files\"\npath = \"readings.jsonl\"")).unwrap();
-    let mut process =
-        Running::start(folder.path(), &["run", "--no-progress", "--lake", lake.to_str().unwrap(), "ledger.toml"]);
+    fs::write(folder.path().join("ledger.toml"), pipeline("type = \"files\"\npath = \"readings.jsonl\""))
+        .unwrap();
+    let mut process = Running::start(
+        folder.path(),
+        &["run", "--no-progress", "--lake", lake.to_str().unwrap(), "ledger.toml"],
+    );
     wait_until("the disk to be full", || {
         process.assert_alive();
         process.errors().contains("No space left") || process.errors().contains("disk")
@@ -98,7 +107,15 @@ fn a_full_disk_stops_nothing_for_good() {
         std::thread::sleep(std::time::Duration::from_millis(500));
         let asked = twinlake(
             folder.path(),
-            &["sql", "--lake", lake.to_str().unwrap(), "--format", "csv", "-c", "SELECT count(*) AS n FROM test.reading"],
+            &[
+                "sql",
+                "--lake",
+                lake.to_str().unwrap(),
+                "--format",
+                "csv",
+                "-c",
+                "SELECT count(*) AS n FROM test.reading",
+            ],
         );
         String::from_utf8_lossy(&asked.stdout) == format!("n\n{count}\n")
     });

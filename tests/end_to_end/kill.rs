@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
-use rumqttc::Outgoing;
 use tokio::sync::watch;
 
 use crate::support::{Numbers, Running, free_port, number, rows, wait_for_port};
@@ -78,7 +78,11 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost_and_nothing_is_there_tw
 
     let stored = stored(folder.path());
     assert_eq!(stored.len() as u64, SENT, "every acknowledged reading is stored");
-    assert_eq!(number(folder.path(), "SELECT count(*) FROM test.reading"), SENT as i64, "none is there twice");
+    assert_eq!(
+        number(folder.path(), "SELECT count(*) FROM test.reading"),
+        SENT as i64,
+        "none is there twice"
+    );
     // The ledger balances: what reached the log is either a row or a reject, and the rejects are redeliveries.
     let logged = number(folder.path(), "SELECT count(*) FROM raw.reading");
     let rejected = number(folder.path(), "SELECT count(*) FROM meta.rejects WHERE reason = 'duplicate'");
@@ -129,7 +133,8 @@ async fn session(port: u16, count: u64, report: &watch::Sender<BTreeSet<u64>>) {
     let sender = tokio::spawn(async move {
         for id in missing {
             let payload = format!(r#"{{"id":{id},"ts":"2018-10-09T04:32:{:02}Z"}}"#, id % 60);
-            if client.publish(format!("reading/{}", id % 7), QoS::AtLeastOnce, false, payload).await.is_err() {
+            if client.publish(format!("reading/{}", id % 7), QoS::AtLeastOnce, false, payload).await.is_err()
+            {
                 return;
             }
             if id % 8 == 0 {

@@ -31,7 +31,8 @@ fn repeats_of_a_vehicle_and_its_time_stamp_are_rejects() {
     // 71 messages with a position repeat a vehicle (operator and number in the topic) and its time stamp; 7 of them are
     // the same message bit by bit.
     assert_eq!(number(folder, "SELECT count(*) FROM meta.rejects WHERE reason = 'duplicate'"), 71);
-    let exact = "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM raw.hfp GROUP BY origin, payload)";
+    let exact =
+        "SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM raw.hfp GROUP BY origin, payload)";
     assert_eq!(number(folder, exact), 7);
     let keys = "SELECT count(*) FROM (SELECT DISTINCT vehicle_id, ts FROM traffic.vehicle_position)";
     assert_eq!(number(folder, keys), number(folder, "SELECT count(*) FROM traffic.vehicle_position"));
@@ -67,6 +68,10 @@ fn positions_outside_the_map_stay_unmatched_visibly() {
     assert!(unmatched["vehicles"].as_i64().unwrap() > matched["vehicles"].as_i64().unwrap(), "{by_match:?}");
     assert!(matched["vehicles"].as_i64().unwrap() > 50, "{by_match:?}");
     assert!(unmatched["farthest_m"].is_null(), "{by_match:?}");
-    let latitudes = &rows(folder, "SELECT min(st_y(geom)) AS south, max(st_y(geom)) AS north FROM twin.vehicle")[0];
-    assert!(latitudes["south"].as_f64().unwrap() < 60.1 && latitudes["north"].as_f64().unwrap() > 64.0, "{latitudes:?}");
+    let latitudes =
+        &rows(folder, "SELECT min(st_y(geom)) AS south, max(st_y(geom)) AS north FROM twin.vehicle")[0];
+    assert!(
+        latitudes["south"].as_f64().unwrap() < 60.1 && latitudes["north"].as_f64().unwrap() > 64.0,
+        "{latitudes:?}"
+    );
 }

@@ -90,10 +90,15 @@ fn kill_test(protocol: &str) {
     wait_until("all stored", || {
         process.assert_alive();
         std::thread::sleep(Duration::from_millis(500));
-        folder.path().join("twinlake-data/test/reading").exists() && stored(folder.path()).len() as u64 == SENT
+        folder.path().join("twinlake-data/test/reading").exists()
+            && stored(folder.path()).len() as u64 == SENT
     });
     process.interrupt();
-    assert_eq!(number(folder.path(), "SELECT count(*) FROM test.reading"), SENT as i64, "none is there twice");
+    assert_eq!(
+        number(folder.path(), "SELECT count(*) FROM test.reading"),
+        SENT as i64,
+        "none is there twice"
+    );
 }
 
 /// Publishes markers until one is seen in the lake: the subscription stands.

@@ -7,10 +7,15 @@ use crate::support::{Running, free_port, repository, wait_for_port};
 
 #[test]
 fn three_tenses_runs_from_top_to_bottom() {
-    let python = std::env::var("TWINLAKE_PYTHON").expect("TWINLAKE_PYTHON names the Python of the tests: run cargo xtask test");
+    let python = std::env::var("TWINLAKE_PYTHON")
+        .expect("TWINLAKE_PYTHON names the Python of the tests: run cargo xtask test");
     let folder = tempfile::tempdir().unwrap();
-    let copied =
-        Command::new("cp").arg("-r").arg(demo().0.path().join("twinlake-data")).arg(folder.path()).status().unwrap();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(demo().0.path().join("twinlake-data"))
+        .arg(folder.path())
+        .status()
+        .unwrap();
     assert!(copied.success());
     let (http, postgres, mqtt) = (free_port(), free_port(), free_port());
     let address = |port: u16| format!("127.0.0.1:{port}");

@@ -16,7 +16,8 @@ struct Served {
 
 /// Serves a copy of the demo's lake, so that tests do not meet.
 fn serve(folder: &Path) -> Served {
-    let copied = Command::new("cp").arg("-r").arg(demo().0.path().join("twinlake-data")).arg(folder).status().unwrap();
+    let copied =
+        Command::new("cp").arg("-r").arg(demo().0.path().join("twinlake-data")).arg(folder).status().unwrap();
     assert!(copied.success());
     let (http, postgres, mqtt) = (free_port(), free_port(), free_port());
     let address = |port: u16| format!("127.0.0.1:{port}");
@@ -52,19 +53,22 @@ fn psql_runs_the_three_tenses() {
     assert!((1..now).contains(&then.parse::<i64>().unwrap()), "{then} of {now}");
     let known = last(ask("SET twin.known_at = '2018-10-09T04:32:53.5Z'; SELECT count(*) FROM twin.vehicle"));
     assert!((1..now).contains(&known.parse::<i64>().unwrap()), "{known} of {now}");
-    let everything = last(ask("SET twin.known_at = '2018-10-09T04:33:00Z'; SELECT count(*) FROM twin.vehicle"));
+    let everything =
+        last(ask("SET twin.known_at = '2018-10-09T04:33:00Z'; SELECT count(*) FROM twin.vehicle"));
     assert_eq!(everything.parse::<i64>().unwrap(), now);
-    let would_be = last(ask(
-        "SET twin.scenario = 'bridge-closed'; SET twin.as_of = '2018-10-09T05:30:00Z'; \
-         SELECT count(*), count(flow_vph) FROM twin.road_segment WHERE origin = 'simulated'",
-    ));
+    let would_be =
+        last(ask("SET twin.scenario = 'bridge-closed'; SET twin.as_of = '2018-10-09T05:30:00Z'; \
+         SELECT count(*), count(flow_vph) FROM twin.road_segment WHERE origin = 'simulated'"));
     let (all, with_flow) = would_be.split_once('|').unwrap();
     assert!(all.parse::<i64>().unwrap() > 1000 && all == with_flow, "{would_be}");
     let two_tenses = last(ask(
         "SELECT count(*) FROM twin_at('road_segment', TIMESTAMP '2018-10-09 05:30:00', scenario => 'bridge-closed')",
     ));
     assert_eq!(two_tenses, all);
-    assert!(!ask("SELECT * FROM simulate('traffic_assignment', scenario => 'bridge-closed', seed => 1) LIMIT 2").is_empty());
+    assert!(
+        !ask("SELECT * FROM simulate('traffic_assignment', scenario => 'bridge-closed', seed => 1) LIMIT 2")
+            .is_empty()
+    );
     assert!(ask("SELECT name, status FROM meta.runs").contains("traffic_assignment|succeeded"));
     assert!(ask("SELECT input, output FROM meta.lineage").contains("traffic.vehicle_position"));
     assert!(ask("SELECT reason, count(*) FROM meta.rejects GROUP BY 1").contains("missing_value|87"));
@@ -88,8 +92,11 @@ async fn a_driver_keeps_its_own_tense() {
     let then: i64 = past.query_one(sql, &[]).await.unwrap().get(0);
     let now: i64 = present.query_one(sql, &[]).await.unwrap().get(0);
     assert!(then < now, "{then} < {now}");
-    let line: i64 =
-        present.query_one("SELECT count(*) FROM twin.vehicle WHERE line = $1", &[&"57"]).await.unwrap().get(0);
+    let line: i64 = present
+        .query_one("SELECT count(*) FROM twin.vehicle WHERE line = $1", &[&"57"])
+        .await
+        .unwrap()
+        .get(0);
     assert!(line > 0);
     let error = present.query_one("SELECT * FROM twin.vehicel", &[]).await.unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("vehicle"), "{error:?}");
@@ -118,10 +125,8 @@ async fn http_answers_sql_twins_and_simulations() {
         .json()
         .await
         .unwrap();
-    let expected = number(
-        folder.path(),
-        "SELECT count(*) FROM twin_at('vehicle', TIMESTAMP '2018-10-09T04:32:53Z')",
-    );
+    let expected =
+        number(folder.path(), "SELECT count(*) FROM twin_at('vehicle', TIMESTAMP '2018-10-09T04:32:53Z')");
     assert!(answer.to_string().contains(&expected.to_string()), "{answer} against {expected}");
 
     let arrow = http

@@ -49,7 +49,8 @@ pub fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     files
         .into_iter()
         .map(|path| {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((path.display().to_string(), text))
         })
         .collect()

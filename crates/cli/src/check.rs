@@ -44,7 +44,13 @@ pub async fn test(files: &[PathBuf]) -> Result<()> {
                 println!("ok      {}: {}", plan.pipeline.name, outcome.name);
             } else {
                 failed += 1;
-                println!("FAILED  {}: {} ({}:{})", plan.pipeline.name, outcome.name, file.display(), outcome.line);
+                println!(
+                    "FAILED  {}: {} ({}:{})",
+                    plan.pipeline.name,
+                    outcome.name,
+                    file.display(),
+                    outcome.line
+                );
                 for failure in &outcome.failures {
                     println!("{failure}");
                 }

@@ -78,7 +78,11 @@ pub async fn run(settings: &Settings, options: &DemoOptions) -> Result<()> {
 /// Where the shipped pipelines, models and scenarios are written: in the lake's folder, or beside a remote lake's logs.
 fn assets_folder(settings: &Settings) -> PathBuf {
     let lake = settings.lake.strip_prefix("file://").unwrap_or(&settings.lake);
-    if lake.contains("://") { PathBuf::from("./twinlake-data/demo") } else { PathBuf::from(lake).join("demo") }
+    if lake.contains("://") {
+        PathBuf::from("./twinlake-data/demo")
+    } else {
+        PathBuf::from(lake).join("demo")
+    }
 }
 
 /// Publishes the capture through MQTT, as the vehicles did, and waits until all of it is committed.
@@ -100,7 +104,8 @@ async fn replay(
     };
     let bar = progress::bar(settings.progress, "vehicles by MQTT", total, "messages");
     let shown = bar.clone();
-    let report = publish_capture(capture, &publish, move |acknowledged| shown.set_position(acknowledged)).await?;
+    let report =
+        publish_capture(capture, &publish, move |acknowledged| shown.set_position(acknowledged)).await?;
     bar.finish_and_clear();
 
     let bar = progress::spinner(settings.progress, "commit");
@@ -111,11 +116,15 @@ async fn replay(
             break now;
         }
         ensure!(!running.is_finished(), "the pipeline ended while messages were on their way");
-        ensure!(tokio::time::Instant::now() < deadline, "not all messages were committed within {PATIENCE:?}");
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "not all messages were committed within {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     bar.finish_and_clear();
-    let rejects: Vec<String> = after.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let rejects: Vec<String> =
+        after.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     Ok(format!(
         "{}: {total} messages published and acknowledged in {:.1} s; {} rows, {} rejects ({})",
         running.name,
@@ -155,7 +164,9 @@ async fn present_and_past(session: &Session) -> Result<()> {
     )
     .await?;
     let (then, now) = (format_us(now - 1_000_000), format_us(now));
-    println!("A second before and now: vehicles that moved most from {then} to {now}, the capture's busiest second");
+    println!(
+        "A second before and now: vehicles that moved most from {then} to {now}, the capture's busiest second"
+    );
     show(
         session,
         &format!(
@@ -173,7 +184,8 @@ async fn future(settings: &Settings, town: &Town, session: &Session) -> Result<(
     println!("Traffic assignment (static user equilibrium), as is and in scenarios");
     for scenario in std::iter::once(None).chain(SCENARIOS.map(Some)) {
         let run = simulate(settings, town, scenario).await?;
-        let figure = |name: &str| run.summary.get(name).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
+        let figure =
+            |name: &str| run.summary.get(name).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
         println!(
             "  {:18} {:.0} veh/h assigned, {:.0} without a way, total travel time {:.0} veh·h, relative gap {:.1e}{}",
             scenario.unwrap_or("as is"),

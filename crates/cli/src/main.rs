@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(arguments.global.verbose);
     // Planning SQL recurses deeply; the default 2 MiB of a worker thread is not enough for wide queries.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build();
     let outcome = match runtime {
         Ok(runtime) => {
             // The main future too runs on a worker with the deep stack.
@@ -92,7 +93,11 @@ fn start_logging(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(verbose > 1).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(verbose > 1)
+        .init();
 }
 
 /// A reader that goes away (`| head`) is not a failure.

@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use twinlake_contracts::{SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type};
 use twinlake_lake::{Lake, RunRecord};
-use twinlake_pipeline::{Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, SourceKind, lineage};
+use twinlake_pipeline::{
+    Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, SourceKind, lineage,
+};
 use twinlake_query::Engine;
 
 use crate::progress;
@@ -64,7 +66,8 @@ impl Running {
 
 /// Loads and checks a file; every mistake is in the error. `variables` stand before the environment.
 pub async fn load(file: &Path, engine: &Arc<Engine>, variables: &[(&str, String)]) -> Result<Plan> {
-    let text = std::fs::read_to_string(file).map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
     let lookup = |name: &str| {
         let given = variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         given.or_else(|| std::env::var(name).ok())
@@ -169,7 +172,9 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
         let name = pipeline.name.clone();
         match if stopped { pipeline.stop().await } else { pipeline.finish().await } {
             Ok(report) => println!("{}", report_line(&report)),
-            Err(error) if failure.is_none() => failure = Some(error.context(format!("pipeline {name} failed"))),
+            Err(error) if failure.is_none() => {
+                failure = Some(error.context(format!("pipeline {name} failed")))
+            }
             Err(error) => eprintln!("error: pipeline {name} failed: {error:#}"),
         }
     }

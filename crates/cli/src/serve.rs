@@ -28,7 +28,8 @@ impl Doorway {
         claims: Vec<Vec<String>>,
     ) -> Result<Self> {
         let mqtt = settings.mqtt(doors);
-        let broker = Broker::start(BrokerSettings { claims, ..BrokerSettings::new(mqtt.to_string()) }).await?;
+        let broker =
+            Broker::start(BrokerSettings { claims, ..BrokerSettings::new(mqtt.to_string()) }).await?;
         let service = ServiceSettings {
             http: settings.http(doors),
             postgres: settings.postgres(doors),
@@ -137,7 +138,9 @@ pub fn broker_topics(plan: &twinlake_pipeline::Plan, address: &str) -> Vec<Vec<S
             SourceKind::Messages { type_name, settings, .. } if type_name == "mqtt_broker" => Some(settings),
             _ => None,
         })
-        .filter(|settings| settings.get("listen").and_then(|listen| listen.as_str()).is_none_or(|at| at == address))
+        .filter(|settings| {
+            settings.get("listen").and_then(|listen| listen.as_str()).is_none_or(|at| at == address)
+        })
         .filter_map(|settings| settings.get("topics")?.as_array().cloned())
         .map(|topics| topics.iter().filter_map(|topic| topic.as_str().map(str::to_owned)).collect())
         .collect()

@@ -48,9 +48,7 @@ impl Settings {
     pub fn resolve(global: &Global) -> anyhow::Result<Self> {
         let (file, folder) = match &global.config {
             None => (ConfigFile::default(), PathBuf::new()),
-            Some(path) => {
-                (read_config(path)?, path.parent().map(Path::to_owned).unwrap_or_default())
-            }
+            Some(path) => (read_config(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
         };
         let beside = |path: &PathBuf| folder.join(path);
         Ok(Self {

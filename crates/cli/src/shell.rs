@@ -13,9 +13,27 @@ use rustyline::{Config, Context, Editor, Helper};
 
 /// The words that are always completed, beside the names in the catalog.
 const KEYWORDS: &[&str] = &[
-    "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "JOIN", "USING", "HAVING", "DISTINCT", "COUNT", "WITH",
-    "SET twin.as_of = '", "SET twin.known_at = '", "SET twin.scenario = '", "RESET twin.as_of", "SHOW", "EXPLAIN",
-    "TIMESTAMP '", "twin_at('", "simulate('",
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "ORDER BY",
+    "LIMIT",
+    "JOIN",
+    "USING",
+    "HAVING",
+    "DISTINCT",
+    "COUNT",
+    "WITH",
+    "SET twin.as_of = '",
+    "SET twin.known_at = '",
+    "SET twin.scenario = '",
+    "RESET twin.as_of",
+    "SHOW",
+    "EXPLAIN",
+    "TIMESTAMP '",
+    "twin_at('",
+    "simulate('",
 ];
 
 /// What the user typed.
@@ -120,7 +138,12 @@ impl Validator for Names {
 impl Completer for Names {
     type Candidate = String;
 
-    fn complete(&self, line: &str, position: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
         Ok(complete(&self.0, line, position))
     }
 }

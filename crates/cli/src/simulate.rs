@@ -39,7 +39,8 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
     };
     if let Some(file) = &options.output {
         let format = options.format.map_or_else(|| by_ending(file), Ok)?;
-        let mut writer = fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut writer =
+            fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
         write(&rows, format, &mut writer)?;
     }
     if options.summary.is_some() {
@@ -88,9 +89,8 @@ async fn on_files(
 }
 
 fn read(file: &Path) -> Result<String> {
-    fs::read_to_string(file).map_err(|error| {
-        WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))).into()
-    })
+    fs::read_to_string(file)
+        .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))).into())
 }
 
 /// The twins of the lake, in the scenario.
@@ -122,9 +122,11 @@ fn parse_parameters(set: &[String]) -> Result<Parameters, Error> {
     set.iter()
         .map(|pair| {
             let (key, value) = pair.split_once('=').ok_or_else(|| {
-                Error::config(format!("'{pair}' is not KEY=VALUE")).with_help("for example --set relative_gap=1e-8")
+                Error::config(format!("'{pair}' is not KEY=VALUE"))
+                    .with_help("for example --set relative_gap=1e-8")
             })?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
+            let value =
+                serde_json::from_str(value).unwrap_or_else(|_| serde_json::Value::String(value.to_owned()));
             Ok((key.trim().to_owned(), value))
         })
         .collect()

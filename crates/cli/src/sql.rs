@@ -77,11 +77,7 @@ async fn answer(session: &Session, text: &str, format: Format) {
     }
 }
 
-async fn show(
-    session: &Session,
-    frame: datafusion::dataframe::DataFrame,
-    format: Format,
-) -> Result<()> {
+async fn show(session: &Session, frame: datafusion::dataframe::DataFrame, format: Format) -> Result<()> {
     let schema = std::sync::Arc::clone(frame.schema().inner());
     let rows = frame.collect().await.map_err(|error| session.error(error))?;
     if schema.fields().is_empty() {

@@ -117,12 +117,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 #[async_trait]
 impl ObjectStore for DurableLocal {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if matches!(options.mode, PutMode::Update(_)) || !options.attributes.is_empty() {
             // The original says what is not supported.
             return self.inner.put_opts(location, payload, options).await;
@@ -151,10 +146,7 @@ impl ObjectStore for DurableLocal {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)
     }
 
@@ -188,10 +180,8 @@ impl ObjectStore for DurableLocal {
 impl DurableLocal {
     async fn sync_parent(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
-        blocking(move || {
-            path.parent().map_or(Ok(()), sync_directory).map_err(|error| generic(&path, error))
-        })
-        .await
+        blocking(move || path.parent().map_or(Ok(()), sync_directory).map_err(|error| generic(&path, error)))
+            .await
     }
 }
 

@@ -37,8 +37,7 @@ impl Lake {
     /// credentials and region from the environment or [`LakeOptions::storage`]). A local folder is created.
     pub async fn open(url: &str, options: LakeOptions) -> Result<Arc<Self>> {
         let storage = Storage::open(url, &options)?;
-        let lake =
-            Self { storage, options, tables: RwLock::new(BTreeMap::new()), opening: Mutex::new(()) };
+        let lake = Self { storage, options, tables: RwLock::new(BTreeMap::new()), opening: Mutex::new(()) };
         lake.refresh().await?;
         Ok(Arc::new(lake))
     }

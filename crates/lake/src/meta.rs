@@ -13,7 +13,8 @@ use crate::lake::Lake;
 use crate::table::LakeTable;
 
 const RUNS_WRITER: &str = "meta/runs";
-const RUNS_DESCRIPTION: &str = "Runs of pipelines, simulations and queries: what ran, on which versions, with what result.";
+const RUNS_DESCRIPTION: &str =
+    "Runs of pipelines, simulations and queries: what ran, on which versions, with what result.";
 
 /// One row of `meta.runs`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -107,8 +107,11 @@ impl Storage {
 
     /// The Delta log store of a table.
     pub(crate) fn log_store(&self, name: &TableName) -> Result<LogStoreRef> {
-        let location =
-            self.prefix.parts().chain([name.schema.as_str().into(), name.table.as_str().into()]).collect::<Path>();
+        let location = self
+            .prefix
+            .parts()
+            .chain([name.schema.as_str().into(), name.table.as_str().into()])
+            .collect::<Path>();
         let prefixed: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&self.root), location));
         let url = self.table_url(name)?;
         Ok(default_logstore(prefixed, Arc::clone(&self.root), &url, &StorageConfig::default()))
@@ -128,7 +131,8 @@ impl Storage {
             let Some(word) = schema.filename().filter(|word| !word.starts_with('_')) else { continue };
             let tables = self.root.list_with_delimiter(Some(&schema)).await;
             for table in tables.map_err(|error| error::store(&system, &error))?.common_prefixes {
-                let name = table.filename().and_then(|table| TableName::parse(&format!("{word}.{table}")).ok());
+                let name =
+                    table.filename().and_then(|table| TableName::parse(&format!("{word}.{table}")).ok());
                 names.extend(name);
             }
         }

@@ -71,7 +71,8 @@ impl Gate {
     ) -> Result<Answer, Failure> {
         let place = self.enter().await?;
         let stream = time.limit(work).await??;
-        let mut answer = Answer { schema: stream.schema(), first: None, rest: Some(stream), time, _place: place };
+        let mut answer =
+            Answer { schema: stream.schema(), first: None, rest: Some(stream), time, _place: place };
         answer.first = answer.pull().await?;
         Ok(answer)
     }
@@ -168,6 +169,8 @@ mod tests {
         let gate = Gate::new(1, Duration::from_secs(60));
         let context = SessionContext::new();
         let failed = gate.answer(gate.time(None), one(&context, "SELECT nothing")).await;
-        assert!(matches!(failed, Err(Failure::Engine(error)) if matches!(error.find_root(), DataFusionError::SchemaError(..))));
+        assert!(
+            matches!(failed, Err(Failure::Engine(error)) if matches!(error.find_root(), DataFusionError::SchemaError(..)))
+        );
     }
 }

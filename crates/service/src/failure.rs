@@ -63,9 +63,8 @@ mod tests {
     #[test]
     fn our_errors_survive_the_way_through_the_engine() {
         let ours = Error::not_found("twin model", "vehicel", ["vehicle"]);
-        let wrapped = DataFusionError::External(Box::new(ours))
-            .context("while planning")
-            .context("while answering");
+        let wrapped =
+            DataFusionError::External(Box::new(ours)).context("while planning").context("while answering");
         assert!(matches!(Failure::from(wrapped), Failure::Error(Error::NotFound { .. })));
     }
 

@@ -190,7 +190,8 @@ impl Reader<'_> {
         }
         out.push(b'[');
         if x.is_finite() && y.is_finite() {
-            for (index, value) in [Some(x), Some(y), z.filter(|z| z.is_finite())].into_iter().flatten().enumerate()
+            for (index, value) in
+                [Some(x), Some(y), z.filter(|z| z.is_finite())].into_iter().flatten().enumerate()
             {
                 if index > 0 {
                     out.push(b',');
@@ -266,10 +267,7 @@ pub(crate) mod tests {
         assert_eq!(srid(Some("EPSG:3879")), 3879);
         assert_eq!(srid(None), 0);
         // SELECT ST_SetSRID(ST_MakePoint(1, 2), 4326) in PostGIS
-        assert_eq!(
-            ewkb_hex(&point(1.0, 2.0), 4326),
-            "0101000020E6100000000000000000F03F0000000000000040"
-        );
+        assert_eq!(ewkb_hex(&point(1.0, 2.0), 4326), "0101000020E6100000000000000000F03F0000000000000040");
         assert_eq!(ewkb_hex(&[7], 4326), "07");
     }
 }

@@ -12,9 +12,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{
-    DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Schema, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -167,12 +167,12 @@ pub(crate) fn write_value(out: &mut Vec<u8>, array: &ArrayRef, row: usize, field
                 TimeUnit::Second => {
                     DateTime::from_timestamp(array.as_primitive::<TimestampSecondType>().value(row), 0)
                 }
-                TimeUnit::Millisecond => {
-                    DateTime::from_timestamp_millis(array.as_primitive::<TimestampMillisecondType>().value(row))
-                }
-                TimeUnit::Microsecond => {
-                    DateTime::from_timestamp_micros(array.as_primitive::<TimestampMicrosecondType>().value(row))
-                }
+                TimeUnit::Millisecond => DateTime::from_timestamp_millis(
+                    array.as_primitive::<TimestampMillisecondType>().value(row),
+                ),
+                TimeUnit::Microsecond => DateTime::from_timestamp_micros(
+                    array.as_primitive::<TimestampMicrosecondType>().value(row),
+                ),
                 TimeUnit::Nanosecond => Some(DateTime::from_timestamp_nanos(
                     array.as_primitive::<TimestampNanosecondType>().value(row),
                 )),
@@ -254,7 +254,8 @@ mod tests {
             (
                 Field::new("ts", timestamp_type(), true),
                 Arc::new(
-                    TimestampMicrosecondArray::from(vec![Some(1_539_059_573_250_000), None]).with_timezone("UTC"),
+                    TimestampMicrosecondArray::from(vec![Some(1_539_059_573_250_000), None])
+                        .with_timezone("UTC"),
                 ),
             ),
             (

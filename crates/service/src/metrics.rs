@@ -76,14 +76,26 @@ impl Metrics {
             latency.clone(),
         );
         registry.register("queries", "Queries by door (http, postgres) and outcome", queries.clone());
-        registry.register("postgres_connections", "PostgreSQL connections that are open", connections.clone());
+        registry.register(
+            "postgres_connections",
+            "PostgreSQL connections that are open",
+            connections.clone(),
+        );
         registry.register(
             "postgres_connections_accepted",
             "PostgreSQL connections accepted since the start",
             connections_total.clone(),
         );
         registry.register_collector(Box::new(ReportedCollector(Arc::clone(&reported))));
-        Self { registry: Arc::new(registry), reported, requests, latency, queries, connections, connections_total }
+        Self {
+            registry: Arc::new(registry),
+            reported,
+            requests,
+            latency,
+            queries,
+            connections,
+            connections_total,
+        }
     }
 
     /// Adds a gauge that is read at each scrape: `read` gives one value for each set of labels, quickly and without
@@ -106,7 +118,8 @@ impl Metrics {
     }
 
     pub(crate) fn request(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
-        let route_labels = vec![("method".to_owned(), method.to_owned()), ("route".to_owned(), route.to_owned())];
+        let route_labels =
+            vec![("method".to_owned(), method.to_owned()), ("route".to_owned(), route.to_owned())];
         self.latency.get_or_create(&route_labels).observe(elapsed.as_secs_f64());
         let mut labels = route_labels;
         labels.push(("status".to_owned(), status.to_string()));

@@ -81,12 +81,8 @@ impl Service {
         }
         let gate = Gate::new(settings.concurrent_queries, settings.query_timeout);
         let metrics = settings.metrics;
-        let door = Postgres::new(
-            Arc::clone(&engine),
-            gate.clone(),
-            metrics.clone(),
-            settings.postgres_connections,
-        )?;
+        let door =
+            Postgres::new(Arc::clone(&engine), gate.clone(), metrics.clone(), settings.postgres_connections)?;
         let app = App {
             engine,
             twins,

@@ -7,7 +7,11 @@ const BENCHMARKS: &[(&str, &str, &str, &str)] = &[];
 
 /// Runs one in the release profile, or shows the list.
 pub fn bench(name: Option<&str>) -> Result<()> {
-    let list = BENCHMARKS.iter().map(|(name, what, ..)| format!("  {name:12} {what}")).collect::<Vec<_>>().join("\n");
+    let list = BENCHMARKS
+        .iter()
+        .map(|(name, what, ..)| format!("  {name:12} {what}"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let Some(name) = name else {
         println!("benchmarks:\n{list}");
         return Ok(());
@@ -15,5 +19,12 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");
     };
-    crate::run::run(crate::run::cargo().args(["run", "--release", "--package", package, "--example", example]))
+    crate::run::run(crate::run::cargo().args([
+        "run",
+        "--release",
+        "--package",
+        package,
+        "--example",
+        example,
+    ]))
 }

@@ -22,7 +22,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "contracts", "formats", "lake", "pipeline", "query", "service", "simulate", "sources", "spatial", "twin",
+            "contracts",
+            "formats",
+            "lake",
+            "pipeline",
+            "query",
+            "service",
+            "simulate",
+            "sources",
+            "spatial",
+            "twin",
         ],
     ),
     ("xtask", &[]),
@@ -36,13 +45,17 @@ const BANNED: &[(&[&str], &[&str])] = &[
         &["datafusion", "deltalake-core", "object_store", "datafusion-postgres"],
     ),
     (&["contracts", "formats", "spatial", "simulate"], &["tokio", "reqwest", "rumqttc", "rmqtt"]),
-    (&["contracts", "sources", "formats", "pipeline", "lake", "spatial", "simulate", "query", "twin"], &["axum"]),
+    (
+        &["contracts", "sources", "formats", "pipeline", "lake", "spatial", "simulate", "query", "twin"],
+        &["axum"],
+    ),
 ];
 
 /// Reads `cargo metadata` and fails on a dependency that the picture does not have, or on two versions of arrow,
 /// datafusion or object_store.
 pub fn check() -> Result<()> {
-    let text = output(cargo().args(["metadata", "--format-version", "1"])).context("cargo metadata failed")?;
+    let text =
+        output(cargo().args(["metadata", "--format-version", "1"])).context("cargo metadata failed")?;
     let metadata: Value = serde_json::from_str(&text)?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let members = metadata["workspace_members"].as_array().context("cargo metadata names no members")?;
@@ -55,11 +68,14 @@ pub fn check() -> Result<()> {
             continue;
         }
         let Some(may) = allowed.get(name) else {
-            problems.push(format!("crate {name} is not in the picture: add it to crates/xtask/src/dependencies.rs"));
+            problems.push(format!(
+                "crate {name} is not in the picture: add it to crates/xtask/src/dependencies.rs"
+            ));
             continue;
         };
         // Only tests may look sideways.
-        let dependencies = package["dependencies"].as_array().into_iter().flatten().filter(|one| one["kind"] != "dev");
+        let dependencies =
+            package["dependencies"].as_array().into_iter().flatten().filter(|one| one["kind"] != "dev");
         for dependency in dependencies.filter_map(|one| one["name"].as_str()) {
             if let Some(other) = dependency.strip_prefix("twinlake-")
                 && other != "unify"

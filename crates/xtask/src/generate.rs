@@ -8,7 +8,8 @@ use crate::run::{cargo, root, run};
 use crate::setup::target;
 
 /// File, arguments of `twinlake schema` that print it.
-const FILES: &[(&str, &str)] = &[("schemas/pipeline.schema.json", "pipeline"), ("schemas/openapi.json", "openapi")];
+const FILES: &[(&str, &str)] =
+    &[("schemas/pipeline.schema.json", "pipeline"), ("schemas/openapi.json", "openapi")];
 
 /// Writes each file, or with `check` fails when one is stale.
 pub fn generate(check: bool) -> Result<()> {
@@ -21,7 +22,8 @@ pub fn generate(check: bool) -> Result<()> {
         }
         let path = root().join(file);
         if check {
-            let committed = std::fs::read(&path).with_context(|| format!("{file} is missing: run cargo xtask gen"))?;
+            let committed =
+                std::fs::read(&path).with_context(|| format!("{file} is missing: run cargo xtask gen"))?;
             if committed != output.stdout {
                 bail!("{file} is stale: run cargo xtask gen");
             }

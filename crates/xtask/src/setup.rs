@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use crate::run::{output, root, run};
 
 /// Program, Debian package.
-const PROGRAMS: &[(&str, &str)] = &[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("psql", "postgresql-client")];
+const PROGRAMS: &[(&str, &str)] =
+    &[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("psql", "postgresql-client")];
 
 /// What the notebook and the client tests import.
 const PYTHON: &[&str] = &[
@@ -59,8 +60,9 @@ fn apt(arguments: &[&str]) -> Result<()> {
     if !root_user {
         command.arg("apt-get");
     }
-    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
-        .context("cannot install Debian packages; install mosquitto, mosquitto-clients and postgresql-client yourself")
+    run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).context(
+        "cannot install Debian packages; install mosquitto, mosquitto-clients and postgresql-client yourself",
+    )
 }
 
 fn python() -> Result<()> {
@@ -81,7 +83,9 @@ fn python() -> Result<()> {
     if !python.is_file() {
         bail!("no Python at {}", python.display());
     }
-    run(Command::new(python).args(["-m", "pip", "install", "-q", "--disable-pip-version-check"]).args(PYTHON))?;
+    run(Command::new(python)
+        .args(["-m", "pip", "install", "-q", "--disable-pip-version-check"])
+        .args(PYTHON))?;
     std::fs::write(marker, wanted)?;
     Ok(())
 }

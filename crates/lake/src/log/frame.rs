@@ -130,7 +130,8 @@ fn take(rest: &mut Bytes, count: usize) -> Option<Bytes> {
 fn decode(body: Vec<u8>) -> Option<Frame> {
     let bytes = HEAD_BYTES + body.len() as u64;
     let mut rest = Bytes::from(body);
-    let mut long = || take(&mut rest, 8).and_then(|part| Some(u64::from_le_bytes(part.as_ref().try_into().ok()?)));
+    let mut long =
+        || take(&mut rest, 8).and_then(|part| Some(u64::from_le_bytes(part.as_ref().try_into().ok()?)));
     let (sequence, synced, received_at, ordinal) = (long()?, long()?, long()?, long()?);
     let source_length = number(&take(&mut rest, 2)?) as usize;
     let token_length = number(&take(&mut rest, 4)?) as usize;
@@ -166,7 +167,9 @@ mod tests {
         encode(&mut buffer, 42, 3, 100, "hfp", &message(b"\x00\xff"));
         let length = buffer.len() as u64;
         assert_eq!(length, HEAD_BYTES + body_length("hfp", &message(b"\x00\xff")).unwrap() as u64);
-        let Outcome::Frame(frame) = read(&mut buffer.as_slice(), length, 42).unwrap() else { panic!("no frame") };
+        let Outcome::Frame(frame) = read(&mut buffer.as_slice(), length, 42).unwrap() else {
+            panic!("no frame")
+        };
         assert_eq!((frame.logged.sequence, frame.synced, frame.bytes), (3, 100, length));
         assert_eq!(&*frame.logged.source, "hfp");
         assert_eq!(frame.logged.message, message(b"\x00\xff"));

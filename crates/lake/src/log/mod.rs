@@ -105,12 +105,8 @@ impl DurableLog {
         }
         // Whatever an earlier process wrote and did not live to sync is durable before it is served.
         file.sync().map_err(fail)?;
-        let active = Active {
-            file,
-            bytes: newest.bytes,
-            salt: newest.salt,
-            first_sequence: newest.first_sequence,
-        };
+        let active =
+            Active { file, bytes: newest.bytes, salt: newest.salt, first_sequence: newest.first_sequence };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let (requests, receiver) = mpsc::channel(options.queue.max(1));
         let writer = Writer {
@@ -143,13 +139,8 @@ impl Drop for DurableLog {
 fn hold(directory: &Path, system: &str) -> Result<File> {
     let path = directory.join("lock");
     let fail = |error: std::io::Error| Error::transient(system, error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(fail)?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -164,7 +155,10 @@ fn hold(directory: &Path, system: &str) -> Result<File> {
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
     let holder = format!("process {} since {}\n", std::process::id(), format_us(now_us()));
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(fail)?;
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| file.write_all(holder.as_bytes()))
+        .map_err(fail)?;
     Ok(file)
 }
 
@@ -186,7 +180,8 @@ fn load(directory: &Path, disk: &dyn Disk, floor: u64, system: &str) -> Result<(
     let mut headers = Vec::with_capacity(paths.len());
     for path in paths {
         let (header, bytes) = segment::read_header(&path)?;
-        if path.file_name().and_then(|name| name.to_str()) != Some(file_name(header.first_sequence).as_str()) {
+        if path.file_name().and_then(|name| name.to_str()) != Some(file_name(header.first_sequence).as_str())
+        {
             return Err(damaged(&path, 0, "the file's name is not that of its header"));
         }
         headers.push((path, header, bytes));
@@ -225,7 +220,10 @@ impl MessageLog for DurableLog {
         }
         if let Some(large) = messages.iter().find(|message| frame::body_length(source, message).is_none()) {
             let bytes = large.payload.len();
-            return Err(Error::data("too_large", format!("a message of {bytes} bytes is too large for the log")));
+            return Err(Error::data(
+                "too_large",
+                format!("a message of {bytes} bytes is too large for the log"),
+            ));
         }
         let gone = || Error::internal(format!("the writer of the {} has ended", self.system));
         let (reply, answer) = oneshot::channel();
@@ -240,7 +238,9 @@ impl MessageLog for DurableLog {
             return Ok(Vec::new());
         }
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || reader::read(&shared, after, limit)).await.map_err(Error::internal)?
+        tokio::task::spawn_blocking(move || reader::read(&shared, after, limit))
+            .await
+            .map_err(Error::internal)?
     }
 
     fn last_sequence(&self) -> u64 {
@@ -255,7 +255,8 @@ impl MessageLog for DurableLog {
         let released: Vec<PathBuf> = {
             let mut state = lock(&self.shared.state);
             // A segment ends where the next begins; the newest stays.
-            let whole = state.segments.windows(2).take_while(|pair| pair[1].first_sequence <= upto.saturating_add(1));
+            let whole =
+                state.segments.windows(2).take_while(|pair| pair[1].first_sequence <= upto.saturating_add(1));
             let count = whole.count();
             state.segments.drain(..count).map(|segment| segment.path).collect()
         };

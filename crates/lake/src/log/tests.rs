@@ -173,7 +173,10 @@ async fn a_tail_torn_at_any_byte_is_cut_and_never_served() {
         std::fs::write(&path, &zeroed).unwrap();
         let log = open(folder.path()).unwrap();
         let last = log.last_sequence();
-        assert!(last == 2 || (last == 3 && bytes[from..].iter().all(|b| *b == 0)), "zeroed from {from}: {last}");
+        assert!(
+            last == 2 || (last == 3 && bytes[from..].iter().all(|b| *b == 0)),
+            "zeroed from {from}: {last}"
+        );
     }
 }
 

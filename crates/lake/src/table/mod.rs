@@ -76,7 +76,10 @@ pub struct LakeTable {
 
 impl fmt::Debug for LakeTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LakeTable").field("name", &self.name).field("version", &self.version()).finish_non_exhaustive()
+        f.debug_struct("LakeTable")
+            .field("name", &self.name)
+            .field("version", &self.version())
+            .finish_non_exhaustive()
     }
 }
 
@@ -332,7 +335,8 @@ impl LakeTable {
         }
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?;
         let stored = state.transaction_version(&self.log_store, writer).await;
-        let stored = stored.map_err(|error| error::delta(&self.system, &error))?.map(|version| version as u64);
+        let stored =
+            stored.map_err(|error| error::delta(&self.system, &error))?.map(|version| version as u64);
         side.committed.insert(writer.to_owned(), stored);
         Ok(stored)
     }

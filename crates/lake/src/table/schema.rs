@@ -44,7 +44,9 @@ pub(super) fn stored_type(given: &DataType) -> Option<DataType> {
             let item = stored_type(item.data_type())?;
             DataType::List(Arc::new(Field::new("element", item, true)))
         }
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect::<Option<Vec<_>>>()?.into()),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(inner).collect::<Option<Vec<_>>>()?.into())
+        }
         _ => return None,
     })
 }
@@ -86,8 +88,11 @@ pub(super) fn stored_schema(name: &TableName, given: &Schema) -> Result<Schema> 
                 .with_help("names of columns must differ by more than upper and lower case"));
         }
         let stored = stored_type(field.data_type()).ok_or_else(|| {
-            Error::config(format!("column '{column}' of table {name} is {}: a table cannot hold that", field.data_type()))
-                .with_help("convert it in SQL, for example with CAST")
+            Error::config(format!(
+                "column '{column}' of table {name} is {}: a table cannot hold that",
+                field.data_type()
+            ))
+            .with_help("convert it in SQL, for example with CAST")
         })?;
         fields.push(Field::new(column, stored, true).with_metadata(field.metadata().clone()));
     }
@@ -124,7 +129,12 @@ pub(super) fn missing_columns(name: &TableName, existing: &Schema, wanted: &Sche
             && there != here
         {
             let show = |crs: Option<String>| crs.unwrap_or_else(|| "no CRS".to_owned());
-            wrong.push(format!("'{}' is in {} in the table and in {} here", field.name(), show(there), show(here)));
+            wrong.push(format!(
+                "'{}' is in {} in the table and in {} here",
+                field.name(),
+                show(there),
+                show(here)
+            ));
         }
     }
     if wrong.is_empty() {
@@ -180,8 +190,9 @@ fn cast(name: &TableName, column: &ArrayRef, from: &Field, to: &Field) -> Result
     }
     // Not "safe": a value that does not fit is an error, not a silent null.
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, to.data_type(), &options)
-        .map_err(|error| Error::data("out_of_range", format!("column '{}' of table {name}: {error}", to.name())))
+    cast_with_options(column, to.data_type(), &options).map_err(|error| {
+        Error::data("out_of_range", format!("column '{}' of table {name}: {error}", to.name()))
+    })
 }
 
 #[cfg(test)]
@@ -237,10 +248,14 @@ mod tests {
             Field::new("new", DataType::Int32, true),
         ]);
         let error = missing_columns(&name(), &table, &wanted).unwrap_err().to_string();
-        for part in ["a.b", "'a' is Int64 in the table and Utf8 here", "'B' is 'b'", "OGC:CRS84", "EPSG:3879"] {
+        for part in ["a.b", "'a' is Int64 in the table and Utf8 here", "'B' is 'b'", "OGC:CRS84", "EPSG:3879"]
+        {
             assert!(error.contains(part), "{part}: {error}");
         }
-        let wanted = Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("new", DataType::Int32, true)]);
+        let wanted = Schema::new(vec![
+            Field::new("a", DataType::Int32, true),
+            Field::new("new", DataType::Int32, true),
+        ]);
         assert_eq!(missing_columns(&name(), &table, &wanted).unwrap().len(), 1);
     }
 
@@ -251,7 +266,8 @@ mod tests {
         }
         let twice = vec![Field::new("x", DataType::Int64, true), Field::new("X", DataType::Int64, true)];
         assert!(stored_schema(&name(), &Schema::new(twice)).is_err());
-        let projected = stored_schema(&name(), &Schema::new(vec![geometry_field("geom", "EPSG:3879", true)])).unwrap();
+        let projected =
+            stored_schema(&name(), &Schema::new(vec![geometry_field("geom", "EPSG:3879", true)])).unwrap();
         assert_eq!(projected.fields().len(), 1, "no cells without longitude and latitude");
     }
 }

@@ -246,7 +246,8 @@ async fn columns_may_be_added_and_a_misfit_is_an_error_that_names_them() {
     assert_eq!(number(&found), 5);
     table.commit("p/a", 2, WriteMode::Append).await.unwrap();
     assert_eq!(count(&table).await, 5);
-    let misfit = spec(vec![Field::new("n", DataType::Utf8, true), Field::new("label", DataType::Int64, true)]);
+    let misfit =
+        spec(vec![Field::new("n", DataType::Utf8, true), Field::new("label", DataType::Int64, true)]);
     let error = lake.open_table(misfit).await.err().unwrap();
     for part in ["test.readings", "'n' is Int64 in the table and Utf8 here", "'label' is Utf8"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
@@ -288,10 +289,8 @@ async fn versions_of_other_processes_are_seen_and_conflicts_are_settled() {
     // The same writer and sequence in both: one of them lands.
     first.add_fresh("c/s", numbers(0..5)).await.unwrap();
     second.add_fresh("c/s", numbers(0..5)).await.unwrap();
-    let (a, b) = tokio::join!(
-        first.commit("c/s", 1, WriteMode::Append),
-        second.commit("c/s", 1, WriteMode::Append)
-    );
+    let (a, b) =
+        tokio::join!(first.commit("c/s", 1, WriteMode::Append), second.commit("c/s", 1, WriteMode::Append));
     a.unwrap();
     b.unwrap();
     drop((first, second));
@@ -367,7 +366,8 @@ async fn the_sequence_survives_checkpoints() {
         std::fs::read_dir(&log).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.iter().any(|name| name.contains("checkpoint")), "{names:?}");
     // Only the checkpoint and what came after it.
-    for name in names.iter().filter(|name| name.ends_with(".json") && name.as_str() < "00000000000000000007") {
+    for name in names.iter().filter(|name| name.ends_with(".json") && name.as_str() < "00000000000000000007")
+    {
         std::fs::remove_file(log.join(name)).unwrap();
     }
     let lake = Lake::open(at, options).await.unwrap();
@@ -462,7 +462,8 @@ async fn runs_and_datasets_are_tables() {
     lake.record_run(record("r1")).await.unwrap();
     lake.record_run(record("r2")).await.unwrap();
     let runs = lake.table(&TableName::parse("meta.runs").unwrap()).unwrap();
-    let found = query(&runs, "SELECT count(*) FROM t WHERE finished_at > started_at AND scenario IS NULL").await;
+    let found =
+        query(&runs, "SELECT count(*) FROM t WHERE finished_at > started_at AND scenario IS NULL").await;
     assert_eq!((number(&found), runs.stats().await.fresh_rows), (2, 0));
     let table = lake.open_lake_table(spec(vec![geometry_field("geom", CRS84, true)])).await.unwrap();
     let datasets = lake.datasets().await.unwrap();
@@ -500,14 +501,17 @@ async fn a_commit_is_clustered_and_does_not_depend_on_batches() {
         table.commit("p/a", 1, WriteMode::Append).await.unwrap();
         let data = std::fs::read_dir(folder.path().join("test/readings")).unwrap().find_map(|entry| {
             let path = entry.unwrap().path();
-            path.extension().is_some_and(|extension| extension == "parquet").then(|| std::fs::read(path).unwrap())
+            path.extension()
+                .is_some_and(|extension| extension == "parquet")
+                .then(|| std::fs::read(path).unwrap())
         });
         files.push(data.expect("a data file"));
         let ordered = query(&table, "SELECT _h3, id FROM t").await;
         let keys: Vec<(i64, i64)> = ordered
             .iter()
             .flat_map(|b| {
-                let (cell, id) = (b.column(0).as_primitive::<Int64Type>(), b.column(1).as_primitive::<Int64Type>());
+                let (cell, id) =
+                    (b.column(0).as_primitive::<Int64Type>(), b.column(1).as_primitive::<Int64Type>());
                 cell.values().iter().copied().zip(id.values().iter().copied()).collect::<Vec<_>>()
             })
             .collect();

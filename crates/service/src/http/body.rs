@@ -56,8 +56,12 @@ impl Format {
                 _ => None,
             })
             .ok_or_else(|| {
-                Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "no format that Accept names is offered")
-                    .with_help(format!("{JSON} or {ARROW_STREAM}"))
+                Problem::new(
+                    StatusCode::NOT_ACCEPTABLE,
+                    "not-acceptable",
+                    "no format that Accept names is offered",
+                )
+                .with_help(format!("{JSON} or {ARROW_STREAM}"))
             })
     }
 }

@@ -90,7 +90,8 @@ pub(crate) fn router(app: App, body_limit: usize, origins: &[String]) -> Result<
         let allowed = origins
             .iter()
             .map(|origin| {
-                HeaderValue::from_str(origin).map_err(|_| Error::config(format!("'{origin}' is no web origin")))
+                HeaderValue::from_str(origin)
+                    .map_err(|_| Error::config(format!("'{origin}' is no web origin")))
             })
             .collect::<Result<Vec<_>>>()?;
         router = router.layer(

@@ -53,7 +53,10 @@ mod tests {
         let mut documented: Vec<String> = paths
             .iter()
             .flat_map(|(path, item)| {
-                item.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+                item.as_object()
+                    .unwrap()
+                    .keys()
+                    .map(move |method| format!("{} {path}", method.to_uppercase()))
             })
             .collect();
         let mut routed: Vec<String> = crate::http::routes()
@@ -72,7 +75,10 @@ mod tests {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
                 let responses = operation["responses"].as_object().unwrap();
-                assert!(responses.keys().any(|status| status.starts_with('2')), "{method} {path} never succeeds");
+                assert!(
+                    responses.keys().any(|status| status.starts_with('2')),
+                    "{method} {path} never succeeds"
+                );
             }
         }
     }

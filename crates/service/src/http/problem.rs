@@ -108,20 +108,23 @@ impl From<Failure> for Problem {
                 format!("the query gave no row for {} s and was ended", limit.as_secs_f64()),
             )
             .with_help("ask for less, or raise the service's query timeout"),
-            Failure::Busy => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many queries are running; try again soon")
-                    .retry_later()
-            }
+            Failure::Busy => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "too many queries are running; try again soon",
+            )
+            .retry_later(),
             Failure::Engine(error) => match error.find_root() {
-                DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) | DataFusionError::Ffi(_) => {
-                    Self::internal(&error)
-                }
+                DataFusionError::Internal(_)
+                | DataFusionError::ExecutionJoin(_)
+                | DataFusionError::Ffi(_) => Self::internal(&error),
                 DataFusionError::ObjectStore(_)
                 | DataFusionError::IoError(_)
                 | DataFusionError::ParquetError(_)
                 | DataFusionError::External(_) => Self::unavailable(&error).retry_later(),
                 DataFusionError::ResourcesExhausted(_) => {
-                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "resources", engine_message(&error)).retry_later()
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "resources", engine_message(&error))
+                        .retry_later()
                 }
                 _ => Self::new(StatusCode::BAD_REQUEST, "sql", engine_message(&error)),
             },

@@ -146,7 +146,8 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // A web page cannot send this type to another origin without asking first, so it cannot start runs.
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
         return Err(Problem::new(
@@ -186,7 +187,10 @@ pub(crate) async fn submit(
         (status = 200, description = "The run", body = RunState),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn run(State(app): State<App>, Path(run_id): Path<String>) -> Result<Json<RunState>, Problem> {
+pub(crate) async fn run(
+    State(app): State<App>,
+    Path(run_id): Path<String>,
+) -> Result<Json<RunState>, Problem> {
     Ok(Json(app.twins.simulations().status(&run_id).await?.into()))
 }
 

@@ -35,7 +35,11 @@ pub(crate) struct Tense {
 impl Tense {
     /// Sets the session's `twin.*` settings.
     fn apply(&self, session: &Session) -> Result<(), Failure> {
-        let settings = [("twin.as_of", &self.as_of), ("twin.known_at", &self.known_at), ("twin.scenario", &self.scenario)];
+        let settings = [
+            ("twin.as_of", &self.as_of),
+            ("twin.known_at", &self.known_at),
+            ("twin.scenario", &self.scenario),
+        ];
         with_options(session.context(), |options| {
             for (name, value) in settings {
                 if let Some(value) = value {
@@ -135,12 +139,14 @@ pub(crate) fn read_body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Pr
 }
 
 fn read_request(headers: &HeaderMap, body: &Bytes) -> Result<(String, Tense), Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match media.as_str() {
         "application/json" => {
             let request: SqlRequest = read_json(body)?;
-            let tense = Tense { as_of: request.as_of, known_at: request.known_at, scenario: request.scenario };
+            let tense =
+                Tense { as_of: request.as_of, known_at: request.known_at, scenario: request.scenario };
             Ok((request.sql, tense))
         }
         "text/plain" | "application/sql" | "" => {
@@ -205,9 +211,16 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_with_a_body() {
-        let problem = read_request(&headers("application/json"), &Bytes::from_static(b"{\"slq\": 1}")).unwrap_err();
-        assert!(problem.detail.contains("unknown field `slq`") && problem.detail.contains("line 1"), "{problem:?}");
+        let problem =
+            read_request(&headers("application/json"), &Bytes::from_static(b"{\"slq\": 1}")).unwrap_err();
+        assert!(
+            problem.detail.contains("unknown field `slq`") && problem.detail.contains("line 1"),
+            "{problem:?}"
+        );
         assert_eq!(read_request(&headers("image/png"), &Bytes::new()).unwrap_err().status, 415);
-        assert_eq!(read_request(&headers("text/plain"), &Bytes::from_static(b"\xff")).unwrap_err().status, 400);
+        assert_eq!(
+            read_request(&headers("text/plain"), &Bytes::from_static(b"\xff")).unwrap_err().status,
+            400
+        );
     }
 }

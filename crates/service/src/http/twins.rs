@@ -205,7 +205,9 @@ pub(crate) async fn state(
     let Query(tense) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let model = &*app.twins.model(&name)?;
     let Some(wanted) = key_literal(model, &key)? else {
-        return Err(Problem::from(unknown(model, &key, None)).with_help("the keys of this model are integers"));
+        return Err(
+            Problem::from(unknown(model, &key, None)).with_help("the keys of this model are integers")
+        );
     };
     let answer = app
         .ask(&tense, |session| async move {
@@ -222,7 +224,8 @@ pub(crate) async fn state(
     write_rows(&batch.slice(0, 1), RowStyle::Object, &mut true, &mut row);
     let state = serde_json::from_slice(&row).map_err(|error| internal(&error))?;
     let Tense { as_of, known_at, scenario } = tense;
-    let one = OneState { model: model.name.clone(), key, as_of, known_at, scenario, columns: described, state };
+    let one =
+        OneState { model: model.name.clone(), key, as_of, known_at, scenario, columns: described, state };
     Ok(Json(one).into_response())
 }
 
@@ -240,7 +243,11 @@ fn key_literal(model: &TwinModel, key: &str) -> Result<Option<Expr>, Problem> {
 }
 
 fn unknown(model: &TwinModel, key: &str, near: Option<&str>) -> Error {
-    Error::not_found("twin", format!("{}/{key}", model.name), near.map(|near| format!("{}/{near}", model.name)).as_deref())
+    Error::not_found(
+        "twin",
+        format!("{}/{key}", model.name),
+        near.map(|near| format!("{}/{near}", model.name)).as_deref(),
+    )
 }
 
 /// The existing key nearest to an unknown one.

@@ -39,8 +39,9 @@ impl PgCatalog {
         let functions: HashSet<String> = state.scalar_functions().keys().cloned().collect();
         let table_functions: HashSet<String> = state.table_functions().keys().cloned().collect();
         setup_pg_catalog(context, CATALOG, EmptyContextProvider).map_err(|error| Error::internal(&error))?;
-        let schema =
-            own_catalog(context)?.schema(PG_CATALOG).ok_or_else(|| Error::internal("pg_catalog was not registered"))?;
+        let schema = own_catalog(context)?
+            .schema(PG_CATALOG)
+            .ok_or_else(|| Error::internal("pg_catalog was not registered"))?;
         let state = context.state();
         let mut lent: Vec<ScalarUDF> = state
             .scalar_functions()

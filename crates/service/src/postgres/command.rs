@@ -1,8 +1,8 @@
 //! What a statement asks of the session: read rows, change a setting, or something that is refused.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CloseCursor, ContextModifier, Expr, FetchDirection, Ident, ObjectName, Query, Reset, Set, Statement,
-    TransactionAccessMode, TransactionMode, Value,
+    BinaryOperator, CloseCursor, ContextModifier, Expr, FetchDirection, Ident, ObjectName, Query, Reset, Set,
+    Statement, TransactionAccessMode, TransactionMode, Value,
 };
 use datafusion_postgres::pgwire::error::PgWireError;
 
@@ -100,7 +100,8 @@ impl Command {
             },
             Set::SetTimeZone { local, value } => Self::Set {
                 name: "timezone".to_owned(),
-                value: value_of(std::slice::from_ref(value)).filter(|value| !value.eq_ignore_ascii_case("local")),
+                value: value_of(std::slice::from_ref(value))
+                    .filter(|value| !value.eq_ignore_ascii_case("local")),
                 local: *local,
             },
             Set::SetNames { charset_name, .. } => Self::Set {
@@ -142,8 +143,12 @@ fn folded(name: &Ident) -> String {
 
 /// The canonical name of a setting: lower case, parts joined with dots.
 fn setting_name(name: &ObjectName) -> String {
-    let parts: Vec<String> =
-        name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_ascii_lowercase()).collect();
+    let parts: Vec<String> = name
+        .0
+        .iter()
+        .filter_map(|part| part.as_ident())
+        .map(|ident| ident.value.to_ascii_lowercase())
+        .collect();
     parts.join(".")
 }
 
@@ -201,7 +206,9 @@ fn rows_of(direction: &FetchDirection) -> Result<usize, PgWireError> {
     };
     match direction {
         FetchDirection::Next | FetchDirection::Forward { limit: None } => Ok(1),
-        FetchDirection::Forward { limit: Some(limit) } | FetchDirection::Count { limit } => count(&limit.value),
+        FetchDirection::Forward { limit: Some(limit) } | FetchDirection::Count { limit } => {
+            count(&limit.value)
+        }
         FetchDirection::All | FetchDirection::ForwardAll => Ok(0),
         _ => Err(raise("55000", "cursor can only scan forward")),
     }
@@ -234,15 +241,30 @@ mod tests {
             set("twin.as_of", Some("2018-10-09 04:32:53"), false)
         );
         assert_eq!(command("SET twin.as_of = now()"), set("twin.as_of", None, false));
-        assert_eq!(command("SET twin.scenario = bridge-closed"), set("twin.scenario", Some("bridge-closed"), false));
+        assert_eq!(
+            command("SET twin.scenario = bridge-closed"),
+            set("twin.scenario", Some("bridge-closed"), false)
+        );
         assert_eq!(command("SET extra_float_digits = 3"), set("extra_float_digits", Some("3"), false));
-        assert_eq!(command("SET search_path TO traffic, public"), set("search_path", Some("traffic, public"), false));
-        assert_eq!(command("SET TIME ZONE 'Europe/Helsinki'"), set("timezone", Some("Europe/Helsinki"), false));
-        assert_eq!(command("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"), Ok(Command::Nothing("SET")));
+        assert_eq!(
+            command("SET search_path TO traffic, public"),
+            set("search_path", Some("traffic, public"), false)
+        );
+        assert_eq!(
+            command("SET TIME ZONE 'Europe/Helsinki'"),
+            set("timezone", Some("Europe/Helsinki"), false)
+        );
+        assert_eq!(
+            command("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),
+            Ok(Command::Nothing("SET"))
+        );
         assert_eq!(command("RESET twin.as_of"), Ok(Command::Reset(Some("twin.as_of".to_owned()))));
         assert_eq!(command("RESET ALL"), Ok(Command::Reset(None)));
         assert_eq!(command("SHOW twin.as_of"), Ok(Command::Show("twin.as_of".to_owned())));
-        assert_eq!(command("SHOW TRANSACTION ISOLATION LEVEL"), Ok(Command::Show("transaction_isolation".to_owned())));
+        assert_eq!(
+            command("SHOW TRANSACTION ISOLATION LEVEL"),
+            Ok(Command::Show("transaction_isolation".to_owned()))
+        );
         assert_eq!(command("SHOW TIME ZONE"), Ok(Command::Show("timezone".to_owned())));
     }
 
@@ -268,14 +290,20 @@ mod tests {
     #[test]
     fn transactions_and_cursors() {
         assert_eq!(command("BEGIN"), Ok(Command::Begin));
-        assert_eq!(command("START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"), Ok(Command::Begin));
+        assert_eq!(
+            command("START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            Ok(Command::Begin)
+        );
         assert_eq!(command("COMMIT"), Ok(Command::Commit));
         assert_eq!(command("ROLLBACK"), Ok(Command::Rollback));
         assert!(matches!(
             command("DECLARE \"c1\" CURSOR WITH HOLD FOR SELECT 1"),
             Ok(Command::Declare { name, hold: true, binary: false, .. }) if name == "c1"
         ));
-        assert_eq!(command("FETCH FORWARD 100 FROM c1"), Ok(Command::Fetch { name: "c1".to_owned(), rows: 100 }));
+        assert_eq!(
+            command("FETCH FORWARD 100 FROM c1"),
+            Ok(Command::Fetch { name: "c1".to_owned(), rows: 100 })
+        );
         assert_eq!(command("FETCH ALL FROM c1"), Ok(Command::Fetch { name: "c1".to_owned(), rows: 0 }));
         assert_eq!(command("FETCH PRIOR FROM c1"), Err("55000".to_owned()));
         assert_eq!(command("CLOSE c1"), Ok(Command::Close(Some("c1".to_owned()))));

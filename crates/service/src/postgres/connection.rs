@@ -356,7 +356,12 @@ impl Connection {
     }
 
     /// The columns that a prepared statement gives; empty when it gives no rows.
-    pub(super) fn describe<C>(&self, client: &C, prepared: &Prepared, format: &Format) -> PgWireResult<Option<Wire>>
+    pub(super) fn describe<C>(
+        &self,
+        client: &C,
+        prepared: &Prepared,
+        format: &Format,
+    ) -> PgWireResult<Option<Wire>>
     where
         C: ClientPortalStore,
         C::PortalStore: PortalStore,

@@ -65,9 +65,10 @@ impl Wire {
             .enumerate()
             .map(|(index, field)| {
                 let (kind, way) = way(field, zone);
-                let info = FieldInfo::new(field.name().clone(), None, None, kind.clone(), format.format_for(index))
-                    .with_type_size(size_of(&kind))
-                    .with_format_options(Arc::clone(options));
+                let info =
+                    FieldInfo::new(field.name().clone(), None, None, kind.clone(), format.format_for(index))
+                        .with_type_size(size_of(&kind))
+                        .with_format_options(Arc::clone(options));
                 (info, way)
             })
             .unzip();
@@ -178,12 +179,16 @@ impl Way {
                 (Arc::clone(column), Arc::clone(field))
             }
             Self::Typed(field) => {
-                let column = cast(column, field.data_type()).map_err(|e| Failure::from(DataFusionError::from(e)))?;
+                let column =
+                    cast(column, field.data_type()).map_err(|e| Failure::from(DataFusionError::from(e)))?;
                 (column, Arc::clone(field))
             }
             Self::Geometry(srid) => {
-                let binary = cast(column, &DataType::Binary).map_err(|e| Failure::from(DataFusionError::from(e)))?;
-                text(binary.as_binary::<i32>().iter().map(|wkb| wkb.map(|wkb| ewkb_hex(wkb, *srid))).collect())
+                let binary =
+                    cast(column, &DataType::Binary).map_err(|e| Failure::from(DataFusionError::from(e)))?;
+                text(
+                    binary.as_binary::<i32>().iter().map(|wkb| wkb.map(|wkb| ewkb_hex(wkb, *srid))).collect(),
+                )
             }
             Self::Printed => text(
                 (0..column.len()).map(|row| column.is_valid(row).then(|| printed(column, row))).collect(),

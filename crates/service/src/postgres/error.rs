@@ -55,9 +55,10 @@ pub(super) fn syntax(error: &ParserError) -> PgWireError {
 pub(super) fn info(failure: Failure) -> ErrorInfo {
     match failure {
         Failure::Error(ours) => ours_info(ours),
-        Failure::TimedOut(limit) => {
-            error("57014", format!("canceling statement due to timeout: no row for {} s", limit.as_secs_f64()))
-        }
+        Failure::TimedOut(limit) => error(
+            "57014",
+            format!("canceling statement due to timeout: no row for {} s", limit.as_secs_f64()),
+        ),
         Failure::Busy => error("53000", "too many queries are running, try again soon"),
         Failure::Engine(engine) => engine_info(&engine),
     }
@@ -93,7 +94,9 @@ fn engine_info(engine: &DataFusionError) -> ErrorInfo {
         DataFusionError::SchemaError(error, _) => match **error {
             SchemaError::FieldNotFound { .. } => "42703",
             SchemaError::AmbiguousReference { .. } => "42702",
-            SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => "42701",
+            SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => {
+                "42701"
+            }
         },
         DataFusionError::Plan(message) => planning_code(message),
         DataFusionError::NotImplemented(_) => NOT_SUPPORTED,
@@ -148,9 +151,12 @@ fn planning_code(message: &str) -> &'static str {
         READ_ONLY
     } else if message.contains("table") && message.contains("not found") {
         "42P01"
-    } else if message.contains("schema") && (message.contains("not found") || message.contains("failed to resolve")) {
+    } else if message.contains("schema")
+        && (message.contains("not found") || message.contains("failed to resolve"))
+    {
         "3F000"
-    } else if message.contains("invalid function") || (message.contains("function") && message.contains("not found"))
+    } else if message.contains("invalid function")
+        || (message.contains("function") && message.contains("not found"))
     {
         "42883"
     } else {

@@ -16,7 +16,8 @@ use datafusion_postgres::pgwire::api::auth::{
 use datafusion_postgres::pgwire::api::cancel::{CancelHandler, DefaultCancelHandler};
 use datafusion_postgres::pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use datafusion_postgres::pgwire::api::query::{
-    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response, send_ready_for_query,
+    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
+    send_ready_for_query,
 };
 use datafusion_postgres::pgwire::api::results::{
     DescribePortalResponse, DescribeStatementResponse, FieldInfo, Response,
@@ -352,7 +353,9 @@ impl ExtendedQueryHandler for Connection {
             .wire()
             .iter()
             .enumerate()
-            .map(|(index, inferred)| declared.get(index).cloned().flatten().unwrap_or_else(|| inferred.clone()))
+            .map(|(index, inferred)| {
+                declared.get(index).cloned().flatten().unwrap_or_else(|| inferred.clone())
+            })
             .collect();
         let wire = self.describe(&*client, &target.statement, &Format::UnifiedText)?;
         let fields = wire.map(|wire| wire.fields().clone()).unwrap_or_default();

@@ -12,8 +12,9 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::datafusion_pg_catalog::sql::rules::{
-    CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, FixVersionColumnName, RewriteArrayAnyAllOperation,
-    RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+    CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, FixVersionColumnName,
+    RewriteArrayAnyAllOperation, RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule,
+    StripCallableQualifier, StripCollate,
 };
 use datafusion_postgres::pgwire::error::PgWireResult;
 
@@ -63,15 +64,21 @@ impl StatementParser {
 /// Whether a statement reads a table of `pg_catalog`.
 fn asks_catalog(statement: &Statement) -> bool {
     let of_catalog = |name: &ObjectName| {
-        let parts: Vec<String> =
-            name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_lowercase()).collect();
+        let parts: Vec<String> = name
+            .0
+            .iter()
+            .filter_map(|part| part.as_ident())
+            .map(|ident| ident.value.to_lowercase())
+            .collect();
         match parts.as_slice() {
             [table] => table.starts_with("pg_"),
             _ => parts.iter().any(|part| part == "pg_catalog"),
         }
     };
-    visit_relations(statement, |name| if of_catalog(name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        .is_break()
+    visit_relations(statement, |name| {
+        if of_catalog(name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .is_break()
 }
 
 #[cfg(test)]

@@ -223,11 +223,11 @@ fn unknown(name: &str) -> PgWireError {
 }
 
 fn checked(name: &str, value: &str) -> Result<String, PgWireError> {
-    let refuse =
-        || raise(INVALID_VALUE, format!("invalid value for parameter \"{name}\": \"{value}\""));
+    let refuse = || raise(INVALID_VALUE, format!("invalid value for parameter \"{name}\": \"{value}\""));
     let fixed = KNOWN.iter().find(|(known, _, rule)| *known == name && *rule == Rule::Fixed);
     if let Some((_, default, _)) = fixed {
-        let same = value.eq_ignore_ascii_case(default) || (*default == "on" && matches!(value, "true" | "1" | "yes"));
+        let same = value.eq_ignore_ascii_case(default)
+            || (*default == "on" && matches!(value, "true" | "1" | "yes"));
         return if same { Ok((*default).to_owned()) } else { Err(refuse()) };
     }
     Ok(match name {
@@ -240,10 +240,12 @@ fn checked(name: &str, value: &str) -> Result<String, PgWireError> {
             timeout(value).ok_or_else(refuse)?;
             value.to_owned()
         }
-        "transaction_read_only" | "default_transaction_read_only" => match value.to_ascii_lowercase().as_str() {
-            "on" | "true" | "yes" | "1" => "on".to_owned(),
-            _ => return Err(raise(INVALID_VALUE, "this service only reads")),
-        },
+        "transaction_read_only" | "default_transaction_read_only" => {
+            match value.to_ascii_lowercase().as_str() {
+                "on" | "true" | "yes" | "1" => "on".to_owned(),
+                _ => return Err(raise(INVALID_VALUE, "this service only reads")),
+            }
+        }
         _ => value.to_owned(),
     })
 }
@@ -280,7 +282,8 @@ fn timeout(value: &str) -> Option<Duration> {
 fn apply(context: &SessionContext, name: &str, value: Option<&str>) -> Result<(), PgWireError> {
     match name {
         _ if TWIN.contains(&name) => {
-            with_options(context, |options| options.set(name, value.unwrap_or_default())).map_err(Failure::from)?;
+            with_options(context, |options| options.set(name, value.unwrap_or_default()))
+                .map_err(Failure::from)?;
         }
         "timezone" => {
             let zone = value.unwrap_or("UTC").to_owned();
@@ -314,7 +317,8 @@ fn first_schema(context: &SessionContext, path: &str) -> String {
     path.split(',')
         .map(|part| part.trim().trim_matches(['"', '\'']).to_owned())
         .find(|schema| {
-            schema != "pg_catalog" && catalog.as_ref().is_some_and(|catalog| catalog.schema_names().contains(schema))
+            schema != "pg_catalog"
+                && catalog.as_ref().is_some_and(|catalog| catalog.schema_names().contains(schema))
         })
         .unwrap_or_else(|| DEFAULT_SCHEMA.to_owned())
 }

@@ -15,9 +15,14 @@ async fn an_address_in_use_names_itself_and_the_option_that_moves_it() {
     let (http, postgres) = (town.running.http_addr(), town.running.postgres_addr());
     for (settings, address, option) in [
         (ServiceSettings { http, postgres: free, ..ServiceSettings::default() }, http, "--http 127.0.0.1:"),
-        (ServiceSettings { http: free, postgres, ..ServiceSettings::default() }, postgres, "--postgres 127.0.0.1:"),
+        (
+            ServiceSettings { http: free, postgres, ..ServiceSettings::default() },
+            postgres,
+            "--postgres 127.0.0.1:",
+        ),
     ] {
-        let error = Service::start(settings, Arc::clone(&town.engine), Arc::clone(&town.twins)).await.unwrap_err();
+        let error =
+            Service::start(settings, Arc::clone(&town.engine), Arc::clone(&town.twins)).await.unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         let shown = error.to_string();
         assert!(shown.contains(&format!("{address} is in use")) && shown.contains(option), "{shown}");

@@ -52,7 +52,10 @@ async fn sql_answers_in_json_with_columns_rows_and_geojson() {
     );
     assert_eq!(answer["row_count"], 3);
     let empty = ask(&town, json!({ "sql": "SELECT 1 AS a WHERE false" })).await;
-    assert_eq!(empty, (200, json!({ "columns": [{ "name": "a", "type": "Int64" }], "rows": [], "row_count": 0 })));
+    assert_eq!(
+        empty,
+        (200, json!({ "columns": [{ "name": "a", "type": "Int64" }], "rows": [], "row_count": 0 }))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +74,8 @@ async fn sql_answers_as_an_arrow_stream_of_many_batches() {
     let reader = StreamReader::try_new(bytes.as_ref(), None).unwrap();
     let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().unwrap();
     assert!(batches.len() > 1);
-    let sum: i64 = batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).sum();
+    let sum: i64 =
+        batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).sum();
     assert_eq!(sum, 5_000_050_000);
 }
 
@@ -93,9 +97,14 @@ async fn the_three_tenses_reach_the_session() {
                 twin_at('vehicle', TIMESTAMP '2018-10-09T04:32:53Z', scenario => 'standstill') t \
                 ON t.vehicle_id = n.vehicle_id WHERE n.vehicle_id = '22/1095'";
     assert_eq!(ask(&town, json!({ "sql": both })).await.1["rows"], json!([[-1.75]]));
-    let (status, answer) = ask(&town, json!({ "sql": "SELECT * FROM twin.vehicle", "as_of": "yesterday" })).await;
-    assert_eq!((status, answer["detail"].as_str().unwrap().contains("'yesterday' is not a time stamp")), (400, true));
-    let (status, answer) = ask(&town, json!({ "sql": "SELECT * FROM twin.vehicle", "scenario": "standstil" })).await;
+    let (status, answer) =
+        ask(&town, json!({ "sql": "SELECT * FROM twin.vehicle", "as_of": "yesterday" })).await;
+    assert_eq!(
+        (status, answer["detail"].as_str().unwrap().contains("'yesterday' is not a time stamp")),
+        (400, true)
+    );
+    let (status, answer) =
+        ask(&town, json!({ "sql": "SELECT * FROM twin.vehicle", "scenario": "standstil" })).await;
     assert_eq!(status, 404);
     assert_eq!(answer["detail"], "scenario 'standstil' not found, did you mean 'standstill'?");
 }
@@ -146,7 +155,10 @@ async fn errors_are_problem_documents() {
     assert_eq!(send("image/png", String::new()).await.0, 415);
     assert_eq!(send("text/plain", format!("SELECT '{}'", "x".repeat(2000))).await.0, 413);
     let (status, problem) = get(&town, "/v1/twin").await;
-    assert_eq!((status, &problem["detail"]), (404, &json!("address '/v1/twin' not found, did you mean '/v1/twins'?")));
+    assert_eq!(
+        (status, &problem["detail"]),
+        (404, &json!("address '/v1/twin' not found, did you mean '/v1/twins'?"))
+    );
     let (status, problem) = get(&town, "/v1/sql").await;
     assert_eq!((status, &problem["type"]), (405, &json!("urn:twinlake:problem:method-not-allowed")));
 }
@@ -179,10 +191,17 @@ async fn twins_are_listed_and_found_by_key() {
     let vehicle = models["models"].as_array().unwrap().iter().find(|m| m["name"] == "vehicle").unwrap();
     assert_eq!((&vehicle["key"], &vehicle["address"]), (&json!("vehicle_id"), &json!("/v1/twins/vehicle")));
     let speed = vehicle["columns"].as_array().unwrap().iter().find(|c| c["name"] == "speed_mps").unwrap();
-    assert_eq!(*speed, json!({"name": "speed_mps", "type": "Float64", "unit": "m/s", "description": "Speed."}));
+    assert_eq!(
+        *speed,
+        json!({"name": "speed_mps", "type": "Float64", "unit": "m/s", "description": "Speed."})
+    );
 
     let (status, states) = get(&town, "/v1/twins/vehicle").await;
-    assert_eq!((status, &states["row_count"], &states["model"]), (200, &json!(2), &json!("vehicle")), "{states}");
+    assert_eq!(
+        (status, &states["row_count"], &states["model"]),
+        (200, &json!(2), &json!("vehicle")),
+        "{states}"
+    );
     assert_eq!(states["rows"][0]["vehicle_id"], "22/1095");
     assert_eq!(states["rows"][0]["origin"], "observed");
     let (_, first) = get(&town, "/v1/twins/vehicle?limit=1&as_of=2018-10-09T04:32:53Z").await;
@@ -208,10 +227,18 @@ async fn unknown_twins_are_not_found_with_a_suggestion() {
     let town = Town::open().await;
     for (path, status, detail) in [
         ("/v1/twins/vehicel", 404, "twin model 'vehicel' not found, did you mean 'vehicle'?"),
-        ("/v1/twins/vehicle/22/1096", 404, "twin 'vehicle/22/1096' not found, did you mean 'vehicle/22/1095'?"),
+        (
+            "/v1/twins/vehicle/22/1096",
+            404,
+            "twin 'vehicle/22/1096' not found, did you mean 'vehicle/22/1095'?",
+        ),
         ("/v1/twins/road_segment/first", 404, "twin 'road_segment/first' not found"),
         ("/v1/twins/vehicle?limit=0", 400, "limit must be from 1 to 1000000"),
-        ("/v1/twins/vehicle?scenario=standstil", 404, "scenario 'standstil' not found, did you mean 'standstill'?"),
+        (
+            "/v1/twins/vehicle?scenario=standstil",
+            404,
+            "scenario 'standstil' not found, did you mean 'standstill'?",
+        ),
     ] {
         let (found, problem) = get(&town, path).await;
         assert_eq!((found, problem["detail"].as_str().unwrap()), (status, detail), "{path}");
@@ -246,7 +273,8 @@ async fn a_simulation_is_asked_for_followed_and_read() {
     assert_eq!(status, 200, "{result}");
     assert_eq!((&result["row_count"], &run["rows"]), (&json!(8), &json!(8)));
     assert_eq!(result["summary"]["converged"], true);
-    let again: Value = ask_for(json!({ "operator": "traffic_assignment", "seed": 1 })).await.json().await.unwrap();
+    let again: Value =
+        ask_for(json!({ "operator": "traffic_assignment", "seed": 1 })).await.json().await.unwrap();
     assert_eq!(again["run_id"], run["run_id"], "an equal run is the same run");
 
     assert_eq!(ask_for(json!({ "operator": "traffic_assignmnt" })).await.status(), 404);
@@ -265,7 +293,10 @@ async fn health_readiness_metrics_and_pages() {
     assert_eq!(get(&town, "/healthz").await.1["status"], "ok");
     assert_eq!(get(&town, "/readyz").await, (200, json!({ "ready": true, "conditions": {} })));
     town.running.readiness().set("pipelines", false);
-    assert_eq!(get(&town, "/readyz").await, (503, json!({ "ready": false, "conditions": { "pipelines": false } })));
+    assert_eq!(
+        get(&town, "/readyz").await,
+        (503, json!({ "ready": false, "conditions": { "pipelines": false } }))
+    );
     town.running.readiness().set("pipelines", true);
     assert_eq!(get(&town, "/readyz").await.0, 200);
     town.running.metrics().report("pipeline_rows", "Rows landed", || vec![(Vec::new(), 7.0)]);
@@ -289,11 +320,13 @@ async fn health_readiness_metrics_and_pages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_origins_are_shut_out_unless_named() {
     let from = |town: &Town| {
-        let request = reqwest::Client::new().get(url(town, "/healthz")).header("origin", "https://map.example");
+        let request =
+            reqwest::Client::new().get(url(town, "/healthz")).header("origin", "https://map.example");
         async move { request.send().await.unwrap().headers().get("access-control-allow-origin").cloned() }
     };
     assert_eq!(from(&Town::open().await).await, None);
-    let open = Town::open_with(|settings| settings.cors_origins = vec!["https://map.example".to_owned()]).await;
+    let open =
+        Town::open_with(|settings| settings.cors_origins = vec!["https://map.example".to_owned()]).await;
     assert_eq!(from(&open).await.unwrap(), "https://map.example");
 }
 
@@ -301,9 +334,16 @@ async fn other_origins_are_shut_out_unless_named() {
 async fn a_full_house_says_when_to_come_back() {
     let town = Town::open_with(|settings| settings.concurrent_queries = 1).await;
     let client = super::postgres::connect(&town, "").await;
-    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 100000)").await.unwrap();
-    let response =
-        reqwest::Client::new().post(url(&town, "/v1/sql")).json(&json!({ "sql": "SELECT 1" })).send().await.unwrap();
+    client
+        .batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 100000)")
+        .await
+        .unwrap();
+    let response = reqwest::Client::new()
+        .post(url(&town, "/v1/sql"))
+        .json(&json!({ "sql": "SELECT 1" }))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key(RETRY_AFTER));
     client.batch_execute("COMMIT").await.unwrap();

@@ -1,7 +1,7 @@
 //! The doors over a real lake in a temporary folder, asked by real clients.
 
-mod doors;
 mod by_hand;
+mod doors;
 mod http;
 mod postgres;
 
@@ -14,7 +14,8 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema};
 use tempfile::TempDir;
 use twinlake_contracts::{
-    CRS84, INGESTED_AT, TableName, TableSpec, TableStore as _, WriteMode, geometry_field, parse_us, timestamp_type,
+    CRS84, INGESTED_AT, TableName, TableSpec, TableStore as _, WriteMode, geometry_field, parse_us,
+    timestamp_type,
 };
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::Engine;
@@ -74,7 +75,9 @@ impl Town {
         let folder = TempDir::new().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
         write(&lake, "traffic.vehicle_position", vehicles()).await;
-        for (table, rows) in [("map.road_link", links()), ("map.road_node", nodes()), ("map.building", buildings())] {
+        for (table, rows) in
+            [("map.road_link", links()), ("map.road_node", nodes()), ("map.building", buildings())]
+        {
             write(&lake, table, rows).await;
         }
         let engine = Engine::new(lake);
@@ -122,7 +125,10 @@ fn texts(name: &str, values: Vec<&str>) -> (Field, ArrayRef) {
 
 fn instants(name: &str, values: &[&str]) -> (Field, ArrayRef) {
     let values: Vec<Option<i64>> = values.iter().map(|text| Some(parse_us(text).unwrap())).collect();
-    (Field::new(name, timestamp_type(), true), Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")))
+    (
+        Field::new(name, timestamp_type(), true),
+        Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")),
+    )
 }
 
 fn shapes(values: &[Option<Vec<u8>>]) -> (Field, ArrayRef) {
@@ -165,7 +171,8 @@ fn wkb(head: &[u8], positions: &[(f64, f64)]) -> Vec<u8> {
 }
 
 fn links() -> RecordBatch {
-    let streets = [(1, 2, "Bridge", 30.0), (1, 3, "Detour", 40.0), (3, 4, "Detour", 40.0), (4, 2, "Detour", 40.0)];
+    let streets =
+        [(1, 2, "Bridge", 30.0), (1, 3, "Detour", 40.0), (3, 4, "Detour", 40.0), (4, 2, "Detour", 40.0)];
     let links: Vec<(i64, i64, &str, f64)> =
         streets.into_iter().flat_map(|(a, b, name, time)| [(a, b, name, time), (b, a, name, time)]).collect();
     let count = links.len();

@@ -35,7 +35,13 @@ async fn simple(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
 }
 
 async fn text(client: &Client, sql: &str) -> String {
-    simple(client, sql).await.concat().into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join("|")
+    simple(client, sql)
+        .await
+        .concat()
+        .into_iter()
+        .map(Option::unwrap_or_default)
+        .collect::<Vec<_>>()
+        .join("|")
 }
 
 async fn refused(client: &Client, sql: &str) -> String {
@@ -133,7 +139,8 @@ async fn values_of_every_type_travel_both_ways() {
     assert_eq!((row.get::<_, f32>(3), row.get::<_, f64>(4)), (0.5, 1e300));
     assert_eq!((row.get::<_, &str>(5), row.get::<_, bool>(6)), ("Hämeentie", false));
     assert_eq!((row.get::<_, &[u8]>(7), row.get::<_, Option<&str>>(8)), ([0_u8, 255].as_slice(), None));
-    let row = client.query_one("SELECT DATE '2018-10-09', INTERVAL '90 minutes', ARRAY[1, 2], 1.50::numeric(10,2)", &[]);
+    let row = client
+        .query_one("SELECT DATE '2018-10-09', INTERVAL '90 minutes', ARRAY[1, 2], 1.50::numeric(10,2)", &[]);
     let kinds: Vec<Type> = row.await.unwrap().columns().iter().map(|column| column.type_().clone()).collect();
     assert_eq!(kinds, [Type::DATE, Type::INTERVAL, Type::INT8_ARRAY, Type::NUMERIC]);
 }
@@ -157,7 +164,10 @@ async fn text_values_look_as_in_postgresql() {
     );
     client.batch_execute("SET TIME ZONE 'Europe/Helsinki'").await.unwrap();
     assert_eq!(text(&client, "SELECT max(ts) FROM traffic.vehicle_position").await, "2018-10-09 07:33:10+03");
-    assert_eq!(text(&client, "SELECT '\\x00ff'::bytea, NULL::interval, CAST(1 AS BIGINT)").await, "\\x00ff||1");
+    assert_eq!(
+        text(&client, "SELECT '\\x00ff'::bytea, NULL::interval, CAST(1 AS BIGINT)").await,
+        "\\x00ff||1"
+    );
     assert_eq!(text(&client, "SELECT max(st_astext(geom)) FROM twin.vehicle").await, "POINT(24.95 60.18)");
 }
 
@@ -201,7 +211,10 @@ async fn transactions_group_settings() {
     assert_eq!(text(&client, SPEED).await, "5.5");
     client.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(text(&client, SPEED).await, "7.25");
-    client.batch_execute("BEGIN; SET LOCAL twin.as_of = '2018-10-09T04:32:53Z'; SET twin.scenario = standstill").await.unwrap();
+    client
+        .batch_execute("BEGIN; SET LOCAL twin.as_of = '2018-10-09T04:32:53Z'; SET twin.scenario = standstill")
+        .await
+        .unwrap();
     client.batch_execute("COMMIT").await.unwrap();
     assert_eq!(text(&client, "SHOW twin.as_of").await, "");
     assert_eq!(text(&client, "SHOW twin.scenario").await, "standstill");
@@ -222,7 +235,10 @@ async fn transactions_group_settings() {
 async fn cursors_and_portals_give_some_rows_at_a_time() {
     let town = Town::open().await;
     let mut client = connect(&town, "").await;
-    client.batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 5)").await.unwrap();
+    client
+        .batch_execute("BEGIN; DECLARE c CURSOR FOR SELECT value FROM generate_series(1, 5)")
+        .await
+        .unwrap();
     assert_eq!(text(&client, "FETCH 2 FROM c").await, "1|2");
     assert_eq!(text(&client, "FETCH FORWARD ALL FROM c").await, "3|4|5");
     client.batch_execute("CLOSE c; COMMIT").await.unwrap();
