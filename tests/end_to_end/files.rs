@@ -1,5 +1,6 @@
 //! Bounded inputs and bad ones: a replayed folder, a truncated map, malformed messages, a full disk.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,13 +8,19 @@ use std::process::Command;
 use crate::kill::{kill_count, pipeline};
 use crate::support::{Numbers, Running, number, repository, rows, succeed, twinlake, wait_until};
 
+/// Readings 1 to `count`, one a line.
+fn readings(count: i64) -> String {
+    (1..=count).fold(String::new(), |mut lines, id| {
+        let _ = writeln!(lines, "{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}", id % 60);
+        lines
+    })
+}
+
 #[test]
 fn a_file_killed_while_it_is_read_lands_each_line_once() {
     let folder = tempfile::tempdir().unwrap();
     let count = 40_000;
-    let lines: String = (1..=count)
-        .map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60))
-        .collect();
+    let lines = readings(count);
     fs::write(folder.path().join("readings.jsonl"), lines).unwrap();
     let text = pipeline("type = \"files\"\npath = \"readings.jsonl\"");
     fs::write(folder.path().join("ledger.toml"), text).unwrap();
@@ -87,9 +94,7 @@ fn a_full_disk_stops_nothing_for_good() {
     let ballast = lake.join("ballast");
     fs::write(&ballast, vec![7_u8; 11_400_000]).unwrap();
     let count = 20_000;
-    let lines: String = (1..=count)
-        .map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}\n", id % 60))
-        .collect();
+    let lines = readings(count);
     fs::write(folder.path().join("readings.jsonl"), lines).unwrap();
     fs::write(folder.path().join("ledger.toml"), pipeline("type = \"files\"\npath = \"readings.jsonl\""))
         .unwrap();

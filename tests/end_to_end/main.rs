@@ -11,5 +11,6 @@ mod kill;
 mod messages;
 mod mosquitto;
 mod notebook;
+mod other_engines;
 mod service;
 mod support;

@@ -110,7 +110,7 @@ impl Running {
     pub fn interrupt(&mut self) {
         let killed = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "unclean exit {status}: {}", self.errors());
@@ -151,7 +151,7 @@ pub fn wait_for_port(port: u16, process: &mut Running) {
 
 /// Waits, at most a minute, until `holds`.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(Instant::now() < deadline, "waited a minute for {what}");
         std::thread::sleep(Duration::from_millis(25));

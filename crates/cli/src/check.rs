@@ -13,7 +13,7 @@ pub async fn validate(files: &[PathBuf]) -> Result<()> {
     let mut wrong = 0;
     for file in files {
         match load(file).await {
-            Ok((plan, _)) => println!("{}: valid ({})", file.display(), shape(&plan)),
+            Ok(plan) => println!("{}: valid ({})", file.display(), shape(&plan)),
             Err(found) => {
                 wrong += found.errors.len();
                 show(&found);
@@ -30,7 +30,7 @@ pub async fn validate(files: &[PathBuf]) -> Result<()> {
 pub async fn test(files: &[PathBuf]) -> Result<()> {
     let (mut passed, mut failed) = (0, 0);
     for file in files {
-        let (plan, _) = match load(file).await {
+        let plan = match load(file).await {
             Ok(loaded) => loaded,
             Err(found) => {
                 show(&found);
@@ -76,13 +76,13 @@ pub fn graph(file: &Path, dot: bool) -> Result<()> {
     Ok(())
 }
 
-async fn load(file: &Path) -> Result<(Plan, ()), Diagnostics> {
+async fn load(file: &Path) -> Result<Plan, Diagnostics> {
     let engine = sql_engine();
     let (plan, warnings) = twinlake_pipeline::load(file, &components(), &engine).await?;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
-    Ok((plan, ()))
+    Ok(plan)
 }
 
 fn show(found: &Diagnostics) {

@@ -31,7 +31,7 @@ const OPERATOR_AND_VEHICLE: (usize, usize) = (6, 8);
 /// The simulation operator.
 const OPERATOR: &str = "traffic_assignment";
 /// How long the last message may take from the broker's acknowledgement to its commit.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Runs the demo; with `once` it ends by itself.
 pub async fn run(settings: &Settings, options: &DemoOptions) -> Result<()> {

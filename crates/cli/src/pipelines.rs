@@ -227,7 +227,7 @@ async fn record_lineage(lake: &Arc<Lake>, pipeline: &Pipeline) -> Result<()> {
         vec![
             column(&|_| pipeline.name.clone()),
             column(&|edge| edge.step.clone()),
-            column(&|edge| edge.kind.to_string()),
+            column(&|edge| edge.kind.clone()),
             column(&|edge| edge.input.clone()),
             column(&|edge| edge.output.clone()),
             Arc::new(TimestampMicrosecondArray::from(vec![now; edges.len()]).with_timezone("UTC")),

@@ -12,6 +12,9 @@ use crate::pipelines;
 use crate::settings::Settings;
 use crate::town::Town;
 
+/// A figure of a pipeline.
+type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
+
 /// The open doors.
 pub struct Doorway {
     pub service: Running,
@@ -63,7 +66,6 @@ impl Doorway {
     /// Shows what the pipelines have done in `/metrics`.
     pub fn show(&self, running: &[pipelines::Running]) {
         let stats: Vec<_> = running.iter().map(|one| (one.name.clone(), Arc::clone(&one.stats))).collect();
-        type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
         let counters: [(&str, &str, Counter); 5] = [
             ("pipeline_messages", "Messages safe in the log, by pipeline", |now| now.messages),
             ("pipeline_rows", "Rows given to sinks, by pipeline", |now| now.rows.values().sum()),

@@ -32,7 +32,7 @@ impl Town {
 
     /// A SQL session that may read local files as tables: for the one who sits at the command line.
     pub fn session(&self) -> Result<Session> {
-        Ok(self.engine.session(SessionSettings { local_files: true, ..SessionSettings::default() })?)
+        Ok(self.engine.session(SessionSettings { local_files: true })?)
     }
 }
 

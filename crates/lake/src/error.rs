@@ -23,15 +23,13 @@ pub(crate) fn store(system: &str, error: &StoreError) -> Error {
 pub(crate) fn delta(system: &str, error: &DeltaTableError) -> Error {
     match error {
         DeltaTableError::ObjectStore { source } => store(system, source),
-        DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_) => {
-            Error::transient(system, error)
-        }
-        DeltaTableError::Io { .. } => Error::transient(system, error),
         DeltaTableError::SchemaMismatch { .. } => Error::config(format!("{system}: {error}")),
         // The Delta kernel wraps the object store's errors beyond recognition; another attempt does no harm.
-        DeltaTableError::KernelError(_) | DeltaTableError::GenericError { .. } => {
-            Error::transient(system, error)
-        }
+        DeltaTableError::Transaction { .. }
+        | DeltaTableError::VersionAlreadyExists(_)
+        | DeltaTableError::Io { .. }
+        | DeltaTableError::KernelError(_)
+        | DeltaTableError::GenericError { .. } => Error::transient(system, error),
         _ => Error::permanent(system, error),
     }
 }

@@ -105,11 +105,11 @@ impl Lake {
             Some(table) => table,
             None => {
                 let log_store = self.storage.log_store(&spec.name)?;
-                let table = match LakeTable::open(&spec.name, log_store.clone(), limit).await? {
-                    Some(table) => table,
-                    None => {
-                        LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?
-                    }
+                let there = LakeTable::open(&spec.name, log_store.clone(), limit).await?;
+                let table = if let Some(table) = there {
+                    table
+                } else {
+                    LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?
                 };
                 Arc::new(table)
             }
@@ -135,7 +135,7 @@ impl Lake {
         self.flush().await?;
         for table in self.tables() {
             table.wait_for_commit().await;
-            let fresh_rows = table.stats().await.fresh_rows;
+            let fresh_rows = table.stats().fresh_rows;
             if fresh_rows > 0 {
                 tracing::warn!(table = %table.name(), fresh_rows, "rows were not committed when the lake closed");
             }

@@ -190,7 +190,7 @@ impl Lake {
             if let Err(error) = table.provider().await {
                 tracing::debug!(table = %table.name(), %error, "shown as last seen");
             }
-            stats.push(table.stats().await);
+            stats.push(table.stats());
         }
         let names: Vec<String> = tables.iter().map(|table| table.name().to_string()).collect();
         let descriptions: Vec<String> = tables.iter().map(|table| table.description()).collect();

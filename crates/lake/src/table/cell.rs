@@ -118,15 +118,16 @@ mod tests {
     fn wkb(code: u32, head: &[u32], numbers: &[f64]) -> Vec<u8> {
         let mut bytes = vec![1];
         bytes.extend(code.to_le_bytes());
-        head.iter().for_each(|count| bytes.extend(count.to_le_bytes()));
-        numbers.iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        bytes.extend(head.iter().flat_map(|count| count.to_le_bytes()));
+        bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         bytes
     }
 
     #[test]
     fn finds_the_centre_of_every_kind_and_of_no_damaged_one() {
+        type Case = (Vec<u8>, Option<(f64, f64)>);
         let nan = f64::NAN;
-        let cases: Vec<(Vec<u8>, Option<(f64, f64)>)> = vec![
+        let cases: Vec<Case> = vec![
             (wkb(1, &[], &[24.9, 60.2]), Some((24.9, 60.2))),
             (wkb(1001, &[], &[24.9, 60.2, 5.0]), Some((24.9, 60.2))),
             (wkb(0xE000_0001, &[4326], &[24.9, 60.2, 5.0, 1.0]), Some((24.9, 60.2))),

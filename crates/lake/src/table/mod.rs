@@ -223,7 +223,7 @@ impl LakeTable {
     }
 
     /// What the table holds, as of the newest version that this process has seen.
-    pub async fn stats(&self) -> TableStats {
+    pub fn stats(&self) -> TableStats {
         let (state, fresh_rows) = {
             let readable = self.readable();
             let batches = readable.fresh.values().flat_map(|fresh| &fresh.batches);
