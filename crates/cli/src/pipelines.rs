@@ -173,7 +173,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
         match if stopped { pipeline.stop().await } else { pipeline.finish().await } {
             Ok(report) => println!("{}", report_line(&report)),
             Err(error) if failure.is_none() => {
-                failure = Some(error.context(format!("pipeline {name} failed")))
+                failure = Some(error.context(format!("pipeline {name} failed")));
             }
             Err(error) => eprintln!("error: pipeline {name} failed: {error:#}"),
         }

@@ -101,18 +101,16 @@ impl Lake {
         }
         let _opening = self.opening.lock().await;
         let limit = self.options.fresh_limit_bytes;
-        let table = match self.table(&spec.name) {
-            Some(table) => table,
-            None => {
-                let log_store = self.storage.log_store(&spec.name)?;
-                let there = LakeTable::open(&spec.name, log_store.clone(), limit).await?;
-                let table = if let Some(table) = there {
-                    table
-                } else {
-                    LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?
-                };
-                Arc::new(table)
-            }
+        let table = if let Some(table) = self.table(&spec.name) {
+            table
+        } else {
+            let log_store = self.storage.log_store(&spec.name)?;
+            let there = LakeTable::open(&spec.name, log_store.clone(), limit).await?;
+            Arc::new(if let Some(table) = there {
+                table
+            } else {
+                LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?
+            })
         };
         table.fit(&spec).await?;
         self.known_mut().insert(spec.name.clone(), Arc::clone(&table));

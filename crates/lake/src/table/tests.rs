@@ -78,7 +78,7 @@ async fn rows_are_queryable_at_once_and_a_commit_counts_once() {
         table.add_fresh("p/other", numbers(10..13)).await.unwrap();
         table.add_fresh("p/sink", numbers(13..15)).await.unwrap();
         table.commit("p/other", 3, WriteMode::Append).await.unwrap();
-        assert_eq!((table.stats().await.rows, table.stats().await.fresh_rows), (13, 2));
+        assert_eq!((table.stats().rows, table.stats().fresh_rows), (13, 2));
         // No rows: the sequence is committed all the same.
         table.commit("p/third", 9, WriteMode::Append).await.unwrap();
     }
@@ -89,7 +89,7 @@ async fn rows_are_queryable_at_once_and_a_commit_counts_once() {
         assert_eq!(table.committed(writer).await.unwrap(), Some(sequence));
     }
     assert_eq!(table.description(), "Readings of a test.");
-    let stats = table.stats().await;
+    let stats = table.stats();
     assert_eq!((stats.version, stats.files, stats.rows, stats.fresh_rows), (3, 2, 13, 0));
     assert!(stats.bytes > 0 && stats.updated_at_us.is_some());
 }
@@ -157,7 +157,7 @@ async fn replace_exchanges_all_rows_in_one_commit() {
     table.add_fresh("p/load", numbers(0..2)).await.unwrap();
     assert_eq!(count(&table).await, 4, "the table remembers that this writer replaces");
     table.commit("p/load", 3, WriteMode::Replace).await.unwrap();
-    assert_eq!((count(&table).await, table.stats().await.files), (2, 1));
+    assert_eq!((count(&table).await, table.stats().files), (2, 1));
 }
 
 fn point(longitude: f64, latitude: f64) -> Vec<u8> {
@@ -324,7 +324,7 @@ async fn a_commit_that_is_given_up_loses_and_doubles_nothing() {
         assert_eq!(count(&table).await, round as i64, "after round {round}");
     }
     assert!(given_up > 0, "no commit was interrupted");
-    assert_eq!(table.stats().await.rows, 25);
+    assert_eq!(table.stats().rows, 25);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +344,7 @@ async fn storage_that_fails_keeps_the_rows_and_the_next_commit_takes_them() {
     std::fs::rename(&away, &log).unwrap();
     assert_eq!(count(&table).await, 5);
     table.commit("p/a", 1, WriteMode::Append).await.unwrap();
-    assert_eq!((count(&table).await, table.stats().await.rows), (5, 5));
+    assert_eq!((count(&table).await, table.stats().rows), (5, 5));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -376,7 +376,7 @@ async fn the_sequence_survives_checkpoints() {
     let table = lake.open_lake_table(numbers_spec()).await.unwrap();
     assert_eq!(table.committed("p/quiet").await.unwrap(), Some(5));
     assert_eq!(table.committed("p/a").await.unwrap(), Some(10));
-    assert_eq!((count(&table).await, table.stats().await.rows), (10, 10));
+    assert_eq!((count(&table).await, table.stats().rows), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -466,7 +466,7 @@ async fn runs_and_datasets_are_tables() {
     let runs = lake.table(&TableName::parse("meta.runs").unwrap()).unwrap();
     let found =
         query(&runs, "SELECT count(*) FROM t WHERE finished_at > started_at AND scenario IS NULL").await;
-    assert_eq!((number(&found), runs.stats().await.fresh_rows), (2, 0));
+    assert_eq!((number(&found), runs.stats().fresh_rows), (2, 0));
     let table = lake.open_lake_table(spec(vec![geometry_field("geom", CRS84, true)])).await.unwrap();
     let datasets = lake.datasets().await.unwrap();
     assert_eq!(datasets.schema(), crate::datasets_schema());
