@@ -91,6 +91,13 @@ pub trait TableStore: Send + Sync {
     /// names the columns.
     async fn open_table(&self, spec: TableSpec) -> Result<Arc<dyn TableWriter>>;
 
+    /// Like [`TableStore::open_table`], but columns that the table lacks are added to it: nullable, earlier rows show
+    /// null, in a commit of their own. A column that is there with another type is an error that names it. Writers
+    /// opened before go on working.
+    async fn grow_table(&self, spec: TableSpec) -> Result<Arc<dyn TableWriter>> {
+        Err(Error::config(format!("the columns of '{}' cannot be changed here", spec.name)))
+    }
+
     /// Opens the durable log of a pipeline; an error when another process holds it.
     async fn open_log(&self, pipeline: &str) -> Result<Arc<dyn MessageLog>>;
 
