@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::Failure;
+use crate::workers::{Rows, Workers};
 
 /// How long a query waits for its turn when all places are taken.
 const LONGEST_QUEUE: Duration = Duration::from_secs(5);
@@ -19,6 +19,7 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
+    workers: Arc<Workers>,
     patience: Duration,
     queue: Duration,
 }
@@ -46,9 +47,9 @@ impl Time {
 
 impl Gate {
     /// A gate with `places` places; a query that gives no row for `patience` ends.
-    pub(crate) fn new(places: usize, patience: Duration) -> Self {
+    pub(crate) fn new(places: usize, patience: Duration) -> twinlake_contracts::Result<Self> {
         let places = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { places, patience, queue: LONGEST_QUEUE }
+        Ok(Self { places, workers: Arc::new(Workers::start()?), patience, queue: LONGEST_QUEUE })
     }
 
     /// The time of a query that starts now. `total` is the client's own limit on all of it.
@@ -71,20 +72,19 @@ impl Gate {
     ) -> Result<Answer, Failure> {
         let place = self.enter().await?;
         let stream = time.limit(work).await??;
-        let mut answer =
-            Answer { schema: stream.schema(), first: None, rest: Some(stream), time, _place: place };
+        let rows = self.workers.read(stream, place);
+        let mut answer = Answer { schema: Arc::clone(rows.schema()), first: None, rest: Some(rows), time };
         answer.first = answer.pull().await?;
         Ok(answer)
     }
 }
 
-/// Rows that are coming. At most one batch waits in memory. Dropping it cancels the query.
+/// Rows that are coming, computed on the query threads. Few batches wait in memory. Dropping it cancels the query.
 pub(crate) struct Answer {
     schema: SchemaRef,
     first: Option<RecordBatch>,
-    rest: Option<SendableRecordBatchStream>,
+    rest: Option<Rows>,
     time: Time,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Answer {
@@ -102,22 +102,12 @@ impl Answer {
     }
 
     async fn pull(&mut self) -> Result<Option<RecordBatch>, Failure> {
-        while let Some(stream) = &mut self.rest {
-            match self.time.limit(stream.next()).await {
-                Ok(Some(Ok(batch))) if batch.num_rows() == 0 => {}
-                Ok(Some(Ok(batch))) => return Ok(Some(batch)),
-                Ok(Some(Err(error))) => {
-                    self.rest = None;
-                    return Err(error.into());
-                }
-                Ok(None) => self.rest = None,
-                Err(failure) => {
-                    self.rest = None;
-                    return Err(failure);
-                }
-            }
+        let Some(rows) = &mut self.rest else { return Ok(None) };
+        let next = self.time.limit(rows.next()).await.and_then(|next| next);
+        if !matches!(next, Ok(Some(_))) {
+            self.rest = None;
         }
-        Ok(None)
+        next
     }
 
     /// All rows, for answers that are known to be small.
@@ -144,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_gate_answers_busy_and_frees_its_place_when_dropped() {
-        let gate = Gate { queue: Duration::from_millis(10), ..Gate::new(1, Duration::from_secs(60)) };
+        let gate = Gate { queue: Duration::from_millis(50), ..Gate::new(1, Duration::from_mins(1)).unwrap() };
         let context = SessionContext::new();
         let held = gate.answer(gate.time(None), one(&context, "SELECT 1")).await.unwrap();
         let refused = gate.answer(gate.time(None), one(&context, "SELECT 1")).await;
@@ -156,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_a_query_and_the_clients_limit_comes_first() {
-        let gate = Gate::new(1, Duration::from_millis(20));
+        let gate = Gate::new(1, Duration::from_millis(20)).unwrap();
         let forever = || std::future::pending::<Result<SendableRecordBatchStream, Failure>>();
         let failed = gate.answer(gate.time(None), forever()).await;
         assert!(matches!(failed, Err(Failure::TimedOut(limit)) if limit == Duration::from_millis(20)));
@@ -166,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_error_comes_before_the_head() {
-        let gate = Gate::new(1, Duration::from_secs(60));
+        let gate = Gate::new(1, Duration::from_mins(1)).unwrap();
         let context = SessionContext::new();
         let failed = gate.answer(gate.time(None), one(&context, "SELECT nothing")).await;
         assert!(

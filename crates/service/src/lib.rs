@@ -23,6 +23,7 @@ mod readiness;
 mod service;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use metrics::{Metrics, Reading};
 pub use readiness::Readiness;

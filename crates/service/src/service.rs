@@ -50,7 +50,7 @@ impl Default for ServiceSettings {
             http: SocketAddr::from(([127, 0, 0, 1], 8080)),
             postgres: SocketAddr::from(([127, 0, 0, 1], 5433)),
             concurrent_queries: 32,
-            query_timeout: Duration::from_secs(60),
+            query_timeout: Duration::from_mins(1),
             body_limit_bytes: 1 << 20,
             postgres_connections: 100,
             cors_origins: Vec::new(),
@@ -79,7 +79,7 @@ impl Service {
                 tracing::warn!(%address, "the {door} door is open to other machines, without authentication");
             }
         }
-        let gate = Gate::new(settings.concurrent_queries, settings.query_timeout);
+        let gate = Gate::new(settings.concurrent_queries, settings.query_timeout)?;
         let metrics = settings.metrics;
         let door =
             Postgres::new(Arc::clone(&engine), gate.clone(), metrics.clone(), settings.postgres_connections)?;

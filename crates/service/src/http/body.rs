@@ -94,21 +94,20 @@ fn json(mut head: Map<String, Value>, answer: Answer, style: RowStyle) -> Result
     opening.extend_from_slice(b",\"rows\":[");
     // The state: the rest of the answer (none after the end), the bytes to send first, whether no row was sent, rows.
     let state = (Some(answer), opening, true, 0_usize);
-    let body = stream::try_unfold(state, move |(answer, mut bytes, mut first, mut count)| async move {
-        let Some(mut answer) = answer else { return Ok(None) };
-        let next = answer.next().await.map_err(broken_off)?;
-        let rest = match next {
-            Some(batch) => {
+    let body = stream::try_unfold(state, move |(answer, mut bytes, mut first, mut count)| {
+        Box::pin(async move {
+            let Some(mut answer) = answer else { return Ok(None) };
+            let next = answer.next().await.map_err(broken_off)?;
+            let rest = if let Some(batch) = next {
                 count += batch.num_rows();
                 write_rows(&batch, style, &mut first, &mut bytes);
                 Some(answer)
-            }
-            None => {
+            } else {
                 bytes.extend_from_slice(format!("],\"row_count\":{count}}}").as_bytes());
                 None
-            }
-        };
-        Ok::<_, std::io::Error>(Some((Bytes::from(bytes), (rest, Vec::new(), first, count))))
+            };
+            Ok::<_, std::io::Error>(Some((Bytes::from(bytes), (rest, Vec::new(), first, count))))
+        })
     });
     Ok(([(header::CONTENT_TYPE, JSON)], Body::from_stream(body)).into_response())
 }
@@ -116,20 +115,19 @@ fn json(mut head: Map<String, Value>, answer: Answer, style: RowStyle) -> Result
 fn arrow(answer: Answer) -> Result<Response, Problem> {
     let writer = StreamWriter::try_new(Vec::new(), answer.schema()).map_err(|error| internal(&error))?;
     let state = (Some(answer), writer);
-    let body = stream::try_unfold(state, |(answer, mut writer)| async move {
-        let Some(mut answer) = answer else { return Ok(None) };
-        let rest = match answer.next().await.map_err(broken_off)? {
-            Some(batch) => {
+    let body = stream::try_unfold(state, |(answer, mut writer)| {
+        Box::pin(async move {
+            let Some(mut answer) = answer else { return Ok(None) };
+            let rest = if let Some(batch) = answer.next().await.map_err(broken_off)? {
                 write_batch(&mut writer, &batch, answer.schema())?;
                 Some(answer)
-            }
-            None => {
+            } else {
                 writer.finish().map_err(std::io::Error::other)?;
                 None
-            }
-        };
-        let bytes = std::mem::take(writer.get_mut());
-        Ok::<_, std::io::Error>(Some((Bytes::from(bytes), (rest, writer))))
+            };
+            let bytes = std::mem::take(writer.get_mut());
+            Ok::<_, std::io::Error>(Some((Bytes::from(bytes), (rest, writer))))
+        })
     });
     Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], Body::from_stream(body)).into_response())
 }

@@ -112,10 +112,14 @@ async fn not_found(request: Request) -> Problem {
 
 async fn method_not_allowed(request: Request) -> Problem {
     let path = request.uri().path();
+    let matched = request.extensions().get::<MatchedPath>().map_or(path, MatchedPath::as_str);
+    let known = routes();
+    let taken: Vec<&str> =
+        known.iter().filter(|route| route.path == matched).map(|route| route.method).collect();
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method-not-allowed",
-        format!("{path} does not take {}", request.method()),
+        format!("{path} takes {}, not {}", taken.join(", "), request.method()),
     )
 }
 

@@ -227,32 +227,35 @@ mod tests {
         Command::of(&statements[0]).map_err(|error| ErrorInfo::from(error).code)
     }
 
-    fn set(name: &str, value: Option<&str>, local: bool) -> Result<Command, String> {
-        Ok(Command::Set { name: name.to_owned(), value: value.map(str::to_owned), local })
+    fn set(name: &str, value: Option<&str>, local: bool) -> Command {
+        Command::Set { name: name.to_owned(), value: value.map(str::to_owned), local }
     }
 
     #[test]
     fn settings_in_every_spelling() {
-        assert_eq!(command("SET twin.as_of = '2018-10-09'"), set("twin.as_of", Some("2018-10-09"), false));
-        assert_eq!(command("SET LOCAL twin.scenario TO x"), set("twin.scenario", Some("x"), true));
-        assert_eq!(command("SET twin.as_of TO DEFAULT"), set("twin.as_of", None, false));
+        assert_eq!(
+            command("SET twin.as_of = '2018-10-09'"),
+            Ok(set("twin.as_of", Some("2018-10-09"), false))
+        );
+        assert_eq!(command("SET LOCAL twin.scenario TO x"), Ok(set("twin.scenario", Some("x"), true)));
+        assert_eq!(command("SET twin.as_of TO DEFAULT"), Ok(set("twin.as_of", None, false)));
         assert_eq!(
             command("SET twin.as_of = TIMESTAMP '2018-10-09 04:32:53'"),
-            set("twin.as_of", Some("2018-10-09 04:32:53"), false)
+            Ok(set("twin.as_of", Some("2018-10-09 04:32:53"), false))
         );
-        assert_eq!(command("SET twin.as_of = now()"), set("twin.as_of", None, false));
+        assert_eq!(command("SET twin.as_of = now()"), Ok(set("twin.as_of", None, false)));
         assert_eq!(
             command("SET twin.scenario = bridge-closed"),
-            set("twin.scenario", Some("bridge-closed"), false)
+            Ok(set("twin.scenario", Some("bridge-closed"), false))
         );
-        assert_eq!(command("SET extra_float_digits = 3"), set("extra_float_digits", Some("3"), false));
+        assert_eq!(command("SET extra_float_digits = 3"), Ok(set("extra_float_digits", Some("3"), false)));
         assert_eq!(
             command("SET search_path TO traffic, public"),
-            set("search_path", Some("traffic, public"), false)
+            Ok(set("search_path", Some("traffic, public"), false))
         );
         assert_eq!(
             command("SET TIME ZONE 'Europe/Helsinki'"),
-            set("timezone", Some("Europe/Helsinki"), false)
+            Ok(set("timezone", Some("Europe/Helsinki"), false))
         );
         assert_eq!(
             command("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"),

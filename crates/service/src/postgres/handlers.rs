@@ -4,7 +4,6 @@
 //! most one batch waits in memory. A cancel request ends a query in any phase.
 
 use std::fmt::Debug;
-use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -156,7 +155,7 @@ fn asked_at_startup(metadata: &std::collections::HashMap<String, String>) -> Vec
 
 /// Runs `work` until it ends or the client cancels it.
 async fn cancellable<T>(
-    handle: Option<Arc<Arc<ConnectionHandle>>>,
+    handle: Option<Arc<ConnectionHandle>>,
     work: impl Future<Output = PgWireResult<T>> + Send,
 ) -> PgWireResult<T> {
     let Some(handle) = handle else { return work.await };
@@ -167,8 +166,8 @@ async fn cancellable<T>(
     }
 }
 
-fn cancel_handle<C: ClientInfo>(client: &C) -> Option<Arc<Arc<ConnectionHandle>>> {
-    client.session_extensions().get::<Arc<ConnectionHandle>>()
+fn cancel_handle<C: ClientInfo>(client: &C) -> Option<Arc<ConnectionHandle>> {
+    client.session_extensions().get::<Arc<ConnectionHandle>>().map(|handle| Arc::clone(handle.as_ref()))
 }
 
 /// Sends what a statement did.
@@ -217,7 +216,7 @@ impl SimpleQueryHandler for Connection {
         let _busy = self.begin_work();
         client.set_state(PgWireConnectionState::QueryInProgress);
         let handle = cancel_handle(client);
-        cancellable(handle, async {
+        Box::pin(cancellable(handle, async {
             let statements = self.parse(&query.query)?;
             if statements.is_empty() {
                 client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
@@ -227,7 +226,7 @@ impl SimpleQueryHandler for Connection {
                 send(client, done, true).await?;
             }
             Ok(())
-        })
+        }))
         .await?;
         client.set_state(PgWireConnectionState::ReadyForQuery);
         let status = client.transaction_status();
@@ -268,7 +267,7 @@ impl QueryParser for Connection {
             Some(_) if !statements.is_empty() => {
                 Err(raise(SYNTAX, "cannot insert multiple commands into a prepared statement"))
             }
-            Some(statement) => self.prepare(statement, types).await.map(Some),
+            Some(statement) => Box::pin(self.prepare(statement, types)).await.map(Some),
         }
     }
 
@@ -309,11 +308,10 @@ impl ExtendedQueryHandler for Connection {
     {
         let _busy = self.begin_work();
         let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let portal = match client.portal_store().get_portal(name) {
-            Some(Entry::Value(portal)) => portal,
-            _ => return self._on_execute(client, message).await,
+        let Some(Entry::Value(portal)) = client.portal_store().get_portal(name) else {
+            return self._on_execute(client, message).await;
         };
-        let initial = matches!(portal.state().lock().await.deref(), PortalExecutionState::Initial);
+        let initial = matches!(&*portal.state().lock().await, PortalExecutionState::Initial);
         let all = message.max_rows <= 0;
         let rows = matches!(portal.statement.statement.command, super::command::Command::Read);
         if !initial || (rows && !all) {
@@ -325,10 +323,10 @@ impl ExtendedQueryHandler for Connection {
         }
         client.set_state(PgWireConnectionState::QueryInProgress);
         let handle = cancel_handle(client);
-        cancellable(handle, async {
+        Box::pin(cancellable(handle, async {
             let done = self.run_portal(&*client, portal.as_ref()).await?;
             send(client, done, false).await
-        })
+        }))
         .await?;
         *portal.state().lock().await = PortalExecutionState::Finished;
         client.set_state(PgWireConnectionState::ReadyForQuery);

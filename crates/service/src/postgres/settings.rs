@@ -344,7 +344,7 @@ mod tests {
     fn timeouts_have_units() {
         assert_eq!(timeout("250"), Some(Duration::from_millis(250)));
         assert_eq!(timeout("5s"), Some(Duration::from_secs(5)));
-        assert_eq!(timeout("2min"), Some(Duration::from_secs(120)));
+        assert_eq!(timeout("2min"), Some(Duration::from_mins(2)));
         assert_eq!(timeout("ms"), None);
         assert_eq!(timeout("5 parsecs"), None);
     }

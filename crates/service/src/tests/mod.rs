@@ -1,6 +1,5 @@
 //! The doors over a real lake in a temporary folder, asked by real clients.
 
-mod by_hand;
 mod doors;
 mod http;
 mod postgres;
