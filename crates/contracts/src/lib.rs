@@ -35,4 +35,4 @@ pub use source::{MessageStream, Source};
 pub use sql::SqlEngine;
 pub use table::{INGESTED_AT, SEQUENCE, TableName, TableSpec, TableStore, TableWriter, WriteMode};
 pub use time::{Clock, format_us, now_us, parse_us, timestamp_type};
-pub use transform::{Batch, Transform};
+pub use transform::{Batch, HeldReject, Settlement, Transform};

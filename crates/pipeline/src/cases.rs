@@ -28,7 +28,7 @@ use crate::flow::{Flow, Output, Refused};
 use crate::model::SourceKind;
 use crate::normalise::normalise;
 use crate::plan::Plan;
-use crate::window;
+use crate::window::{self, Processed};
 
 type Row = Map<String, Json>;
 
@@ -142,6 +142,19 @@ struct Outcome {
     refused: Vec<Refused>,
 }
 
+impl Outcome {
+    fn add(&mut self, processed: Processed) {
+        for (sink, rows) in processed.sinks {
+            let rows = (0..rows.num_rows()).map(|at| cell::row(&rows, at));
+            self.sinks.entry(sink).or_default().extend(rows);
+        }
+        self.refused.extend(processed.refused);
+        for (step, batches) in processed.tapped {
+            self.steps.entry(step).or_default().extend(batches);
+        }
+    }
+}
+
 async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Result<Vec<String>> {
     let mut flow = Flow::new(plan, engine).await?;
     flow.tap(plan.schemas.keys().cloned());
@@ -169,18 +182,7 @@ async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Resu
                 LoggedMessage { sequence, source: input.source.as_str().into(), message: message.clone() }
             });
             let logged = logged.collect();
-            let processed = window::process(plan, &mut flow, logged).await?;
-            for (sink, rows) in processed.sinks {
-                outcome
-                    .sinks
-                    .entry(sink)
-                    .or_default()
-                    .extend((0..rows.num_rows()).map(|at| cell::row(&rows, at)));
-            }
-            outcome.refused.extend(processed.refused);
-            for (step, batches) in processed.tapped {
-                outcome.steps.entry(step).or_default().extend(batches);
-            }
+            outcome.add(window::process(plan, &mut flow, logged).await?);
         }
     }
     for (name, source) in &plan.pipeline.sources {
@@ -194,7 +196,15 @@ async fn run(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>, case: &Case) -> Resu
             flow.push(name, Batch { rows, sequences: None }, &mut output).await?;
         }
     }
-    flow.finish(&mut output).await?;
+    if sequence > 0 {
+        // The end of the messages is a message itself, as in a run.
+        sequence += 1;
+        let message = window::end_of_input(1, flow.held.newest_received_us());
+        let end = LoggedMessage { sequence, source: window::END_OF_INPUT.into(), message };
+        outcome.add(window::process(plan, &mut flow, vec![end]).await?);
+    } else {
+        flow.finish(None, &mut output).await?;
+    }
     for (sink, batches) in output.sinks {
         let rows =
             batches.iter().flat_map(|batch| (0..batch.rows.num_rows()).map(|at| cell::row(&batch.rows, at)));

@@ -26,6 +26,23 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// The eight bytes of a number, every bit of it.
+    pub fn number(&mut self, value: f64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub fn flag(&mut self, value: bool) {
+        self.0.push(value.into());
+    }
+
+    /// Whether there is a value, then the value.
+    pub fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
     pub fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -58,6 +75,30 @@ impl<'a> Reader<'a> {
         Ok(((value >> 1) as i64) ^ -((value & 1) as i64))
     }
 
+    pub fn number(&mut self) -> Result<f64> {
+        let (bytes, rest) = self.0.split_first_chunk::<8>().ok_or_else(cut_off)?;
+        self.0 = rest;
+        Ok(f64::from_le_bytes(*bytes))
+    }
+
+    pub fn flag(&mut self) -> Result<bool> {
+        let (byte, rest) = self.0.split_first().ok_or_else(cut_off)?;
+        self.0 = rest;
+        Ok(*byte != 0)
+    }
+
+    pub fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    pub fn text(&mut self) -> Result<String> {
+        String::from_utf8(self.bytes()?.to_vec()).map_err(|_| cut_off())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = usize::try_from(self.unsigned()?).map_err(|_| cut_off())?;
         let (bytes, rest) = self.0.split_at_checked(length).ok_or_else(cut_off)?;
@@ -83,6 +124,9 @@ mod tests {
         }
         out.bytes(b"key");
         out.unsigned(u64::MAX);
+        out.number(-0.0);
+        out.option(Some(7), Writer::signed);
+        out.option(None, Writer::signed);
         let bytes = out.finish();
         let mut input = Reader::new(&bytes);
         for number in numbers {
@@ -90,6 +134,10 @@ mod tests {
         }
         assert_eq!(input.bytes().unwrap(), b"key");
         assert_eq!(input.unsigned().unwrap(), u64::MAX);
+        assert!(input.number().unwrap().is_sign_negative());
+        assert_eq!(input.option(Reader::signed).unwrap(), Some(7));
+        assert_eq!(input.option(Reader::signed).unwrap(), None);
+        assert!(input.is_empty());
         assert!(input.unsigned().is_err());
     }
 }

@@ -62,6 +62,38 @@ table = "law.both"
     )
 }
 
+/// Steps that hold rows back: what they let go must land once, with the time at which its message became known.
+fn holding(micro_batch: usize) -> String {
+    let head = text(micro_batch);
+    let head = head.split("[transforms.positive]").next().unwrap_or_default();
+    format!(
+        r#"{head}
+[transforms.centred]
+type = "clean"
+inputs = ["a"]
+key = ["id"]
+spike = {{ value = {{ window = 2, centred = true, min_values = 2 }} }}
+[transforms.positive]
+type = "sql"
+inputs = ["centred"]
+query = "SELECT * FROM input WHERE value > 0"
+[transforms.centred_b]
+type = "clean"
+inputs = ["b"]
+spike = {{ value = {{ window = 3, centred = true, action = "flag" }} }}
+dedup = {{ by = ["id", "ts"] }}
+[sinks.values]
+type = "lake"
+inputs = ["positive"]
+table = "law.value"
+[sinks.both]
+type = "lake"
+inputs = ["centred_b"]
+table = "law.both"
+"#
+    )
+}
+
 async fn plan(text: &str) -> Plan {
     let (plan, found) = validate(text, None, &components(), &engine()).await;
     plan.unwrap_or_else(|| panic!("{found}"))
@@ -108,8 +140,12 @@ fn quiet() {
 }
 
 async fn undisturbed() -> BTreeMap<String, Vec<String>> {
+    undisturbed_run(&text(7)).await
+}
+
+async fn undisturbed_run(text: &str) -> BTreeMap<String, Vec<String>> {
     let durable = Arc::default();
-    run(&text(7), &durable, Faults::none(), engine()).await.unwrap();
+    run(text, &durable, Faults::none(), engine()).await.unwrap();
     content(&durable)
 }
 
@@ -146,9 +182,46 @@ async fn every_message_ends_in_a_row_or_a_reject() {
 }
 
 #[tokio::test]
+async fn messages_held_back_end_once_and_keep_their_payload_and_time() {
+    quiet();
+    let durable: Arc<Mutex<Durable>> = Arc::default();
+    let report = run(&holding(1), &durable, Faults::none(), engine()).await.unwrap();
+    assert_eq!(
+        (report.stats.messages, report.stats.processed),
+        (58, 58),
+        "the end of input is nobody's message"
+    );
+    let content = content(&durable);
+    assert_eq!(content["raw.a"].len() + content["raw.b"].len(), 58);
+    let rejects = &content["meta.rejects"];
+    let of =
+        |reason: &str| rejects.iter().filter(|row| row.contains(&format!(r#""reason":"{reason}""#))).count();
+    assert_eq!(of("filtered"), 3, "-1 is held back, let go, and then filtered: {rejects:#?}");
+    assert_eq!(of("duplicate"), 7);
+    assert!(rejects.iter().all(|row| row.contains("payload")), "{rejects:#?}");
+    let landed = content["law.value"].iter().chain(&content["law.both"]);
+    assert!(landed.clone().all(|row| row.contains("_ingested_at")));
+    assert_eq!(
+        content["law.value"].len() + content["law.both"].len() + rejects.len(),
+        58 + 3,
+        "three gave two rows"
+    );
+}
+
+#[tokio::test]
 async fn a_crash_between_any_two_steps_changes_nothing() {
     quiet();
-    let expected = undisturbed().await;
+    dies_at_every_step(text).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_rows_are_held_back_changes_nothing() {
+    quiet();
+    dies_at_every_step(holding).await;
+}
+
+async fn dies_at_every_step(text: fn(usize) -> String) {
+    let expected = undisturbed_run(&text(7)).await;
     for takes_effect in [false, true] {
         for dies_after in 0.. {
             let durable = Arc::default();
@@ -299,9 +372,11 @@ proptest! {
         quiet();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let durable = Arc::default();
-            run(&text(micro_batch), &durable, Faults::none(), engine()).await.unwrap();
-            assert_eq!(content(&durable), undisturbed().await);
+            for text in [text, holding] {
+                let durable = Arc::default();
+                run(&text(micro_batch), &durable, Faults::none(), engine()).await.unwrap();
+                assert_eq!(content(&durable), undisturbed_run(&text(7)).await);
+            }
         });
     }
 }

@@ -58,7 +58,7 @@ impl Files<'_> {
         if *self.stop.borrow() {
             return Ok((versions, None)); // told to stop: the tables stay as they are
         }
-        if let Err(error) = flow.finish(&mut output).await {
+        if let Err(error) = flow.finish(None, &mut output).await {
             return Ok((versions, Some(failure.unwrap_or(error))));
         }
         for (sink, node) in &self.plan.pipeline.sinks {

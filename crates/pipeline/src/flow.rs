@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use twinlake_contracts::{Batch, Error, Rejects, Result, SqlEngine, Transform};
+use twinlake_contracts::{Batch, Error, Rejects, Result, Settlement, SqlEngine, Transform};
 
 use crate::codec::{Reader, Writer};
+use crate::held::Held;
 use crate::plan::Plan;
 
 /// A row or message that was refused.
@@ -26,21 +27,28 @@ pub(crate) struct Output {
     /// The batches that reached each sink.
     pub sinks: BTreeMap<String, Vec<Batch>>,
     pub refused: Vec<Refused>,
+    /// The messages of rows that went into something larger.
+    pub absorbed: BTreeSet<u64>,
     /// What each step named in [`Flow::tap`] gave.
     pub tapped: BTreeMap<String, Vec<Batch>>,
 }
+
+/// Batches on their way to transforms, by name, with the number of the input.
+type Waiting = BTreeMap<String, Vec<(usize, Batch)>>;
 
 /// The transforms of a run with their state.
 pub(crate) struct Flow {
     plan: Arc<Plan>,
     transforms: IndexMap<String, Box<dyn Transform>>,
     tap: BTreeSet<String>,
+    /// The messages of rows that the transforms hold back.
+    pub held: Held,
 }
 
 impl Flow {
     pub async fn new(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>) -> Result<Self> {
         let transforms = plan.instantiate(engine).await?;
-        Ok(Self { plan: Arc::clone(plan), transforms, tap: BTreeSet::new() })
+        Ok(Self { plan: Arc::clone(plan), transforms, tap: BTreeSet::new(), held: Held::default() })
     }
 
     /// Keeps what these sources and transforms give, for tests.
@@ -50,52 +58,80 @@ impl Flow {
 
     /// Sends a source's batch through everything below it.
     pub async fn push(&mut self, source: &str, batch: Batch, output: &mut Output) -> Result<()> {
-        let mut waiting: BTreeMap<String, Vec<(usize, Batch)>> = BTreeMap::new();
+        let mut waiting = Waiting::new();
         self.deliver(source, vec![batch], &mut waiting, output);
         for at in 0..self.transforms.len() {
-            let Some((name, transform)) = self.transforms.get_index_mut(at) else { continue };
-            let name = name.clone();
-            let mut results = Vec::new();
-            for (input, batch) in waiting.remove(&name).unwrap_or_default() {
-                let sequences = batch.sequences.clone();
-                let mut rejects = Rejects::default();
-                results.extend(transform.process(input, batch, &mut rejects).await?);
-                refuse(&name, rejects, sequences.as_deref(), output);
+            let Some((name, results)) = self.step(at, &mut waiting, output).await? else { continue };
+            self.deliver(&name, results, &mut waiting, output);
+        }
+        Ok(())
+    }
+
+    /// The inputs have ended: everything that was held back goes on. Rows of no single message get the log sequence of
+    /// the end itself, if it has one.
+    pub async fn finish(&mut self, sequence: Option<u64>, output: &mut Output) -> Result<()> {
+        let mut waiting = Waiting::new();
+        for at in 0..self.transforms.len() {
+            let Some((name, mut results)) = self.step(at, &mut waiting, output).await? else { continue };
+            let Some(transform) = self.transforms.get_mut(&name) else { continue };
+            let mut rejects = Rejects::default();
+            results.extend(transform.finish(&mut rejects).await?);
+            let settlement = transform.settle();
+            refuse(&name, rejects, None, output);
+            self.settle(&name, settlement, output);
+            if let Some(sequence) = sequence {
+                for batch in results.iter_mut().filter(|batch| batch.sequences.is_none()) {
+                    batch.sequences = Some(vec![sequence; batch.rows.num_rows()]);
+                }
             }
             self.deliver(&name, results, &mut waiting, output);
         }
         Ok(())
     }
 
-    /// The inputs have ended: everything that was held back goes on.
-    pub async fn finish(&mut self, output: &mut Output) -> Result<()> {
-        let mut waiting: BTreeMap<String, Vec<(usize, Batch)>> = BTreeMap::new();
-        for at in 0..self.transforms.len() {
-            let Some((name, transform)) = self.transforms.get_index_mut(at) else { continue };
-            let name = name.clone();
-            let mut results = Vec::new();
-            for (input, batch) in waiting.remove(&name).unwrap_or_default() {
-                let sequences = batch.sequences.clone();
-                let mut rejects = Rejects::default();
-                results.extend(transform.process(input, batch, &mut rejects).await?);
-                refuse(&name, rejects, sequences.as_deref(), output);
-            }
+    /// Gives a transform what waits for it.
+    async fn step(
+        &mut self,
+        at: usize,
+        waiting: &mut Waiting,
+        output: &mut Output,
+    ) -> Result<Option<(String, Vec<Batch>)>> {
+        let Some((name, transform)) = self.transforms.get_index_mut(at) else { return Ok(None) };
+        let name = name.clone();
+        let mut results = Vec::new();
+        let mut settlements = Vec::new();
+        for (input, batch) in waiting.remove(&name).unwrap_or_default() {
+            let sequences = batch.sequences.clone();
             let mut rejects = Rejects::default();
-            results.extend(transform.finish(&mut rejects).await?);
-            refuse(&name, rejects, None, output);
-            self.deliver(&name, results, &mut waiting, output);
+            results.extend(transform.process(input, batch, &mut rejects).await?);
+            settlements.push(transform.settle());
+            refuse(&name, rejects, sequences.as_deref(), output);
         }
-        Ok(())
+        for settlement in settlements {
+            self.settle(&name, settlement, output);
+        }
+        Ok(Some((name, results)))
+    }
+
+    /// Takes over what a transform says of rows that it held back or absorbed.
+    fn settle(&mut self, component: &str, settlement: Settlement, output: &mut Output) {
+        self.held.settle(&settlement);
+        output.absorbed.extend(settlement.absorbed);
+        output.refused.extend(settlement.refused.into_iter().map(|reject| Refused {
+            component: component.to_owned(),
+            reason: reject.reason,
+            detail: reject.detail,
+            sequence: reject.sequence,
+        }));
+    }
+
+    /// Whether the end of the input would bring out more rows.
+    pub fn holds_rows(&self) -> bool {
+        self.transforms.values().any(|transform| transform.holds_rows())
     }
 
     /// Hands what `from` gave to the steps and sinks that read it.
-    fn deliver(
-        &self,
-        from: &str,
-        batches: Vec<Batch>,
-        waiting: &mut BTreeMap<String, Vec<(usize, Batch)>>,
-        output: &mut Output,
-    ) {
+    fn deliver(&self, from: &str, batches: Vec<Batch>, waiting: &mut Waiting, output: &mut Output) {
         let batches: Vec<Batch> = batches.into_iter().filter(|batch| batch.rows.num_rows() > 0).collect();
         if batches.is_empty() {
             return;
@@ -116,7 +152,7 @@ impl Flow {
         }
     }
 
-    /// The state of all transforms.
+    /// The state of all transforms, and the messages whose rows they hold back.
     pub fn state(&self) -> Result<Vec<u8>> {
         let mut out = Writer::default();
         out.unsigned(self.transforms.len() as u64);
@@ -124,6 +160,7 @@ impl Flow {
             out.bytes(name.as_bytes());
             out.bytes(&transform.state()?);
         }
+        self.held.write(&mut out);
         Ok(out.finish())
     }
 
@@ -140,6 +177,7 @@ impl Flow {
                 })?;
             }
         }
+        self.held = Held::read(&mut input)?;
         Ok(())
     }
 }

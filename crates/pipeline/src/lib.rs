@@ -19,6 +19,7 @@ mod files;
 mod flow;
 mod graph;
 mod graph_check;
+mod held;
 mod ingest;
 mod lineage;
 mod model;

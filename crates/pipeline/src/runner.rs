@@ -27,7 +27,7 @@ use crate::ingest::Ingest;
 use crate::plan::Plan;
 use crate::retry::{Pauses, retry, told};
 use crate::stats::{RunnerStats, StatsSnapshot};
-use crate::window::{Processed, process, raw_schema, rejects_schema};
+use crate::window::{END_OF_INPUT, Processed, end_of_input, process, raw_schema, rejects_schema};
 
 /// Runs one pipeline.
 pub struct Runner {
@@ -252,6 +252,7 @@ impl Work<'_> {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Option<Error>> {
         let mut failure = None;
+        let mut told_the_end = false;
         loop {
             while let Some(ended) = ingests.try_join_next() {
                 let ended =
@@ -276,6 +277,13 @@ impl Work<'_> {
             let replayed = self.position == self.boundary && self.epochs.complete < self.boundary;
             let full = self.uncommitted_rows >= self.runner.plan.pipeline.settings.max_uncommitted_rows;
             let last = idle && sources_ended;
+            if last && !told_the_end && !*halt.borrow() && self.flow.holds_rows() {
+                // Every input has ended by itself: what is held back goes on. The end is a message of the log, so that a
+                // run after a crash comes to the same end at the same place.
+                told_the_end = true;
+                self.end_of_input().await?;
+                continue;
+            }
             if replayed || full || last || Instant::now() >= self.next_commit {
                 self.commit().await?;
             }
@@ -303,7 +311,19 @@ impl Work<'_> {
         }
     }
 
-    /// The next messages; a window never crosses the boundary.
+    async fn end_of_input(&mut self) -> Result<()> {
+        let (pauses, stats) = (self.runner.pauses, &self.runner.stats);
+        let ordinal = self.log.checkpoint(END_OF_INPUT).ordinal() + 1;
+        let message = end_of_input(ordinal, self.flow.held.newest_received_us());
+        let last = retry("appending to the log", pauses, stats, &self.halted, || {
+            self.log.append(END_OF_INPUT, vec![message.clone()])
+        })
+        .await?;
+        stats.last_sequence.fetch_max(last, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The next messages; a window never crosses the boundary, and ends with an end of input.
     async fn read(&mut self) -> Result<Vec<LoggedMessage>> {
         let most = self.runner.plan.pipeline.settings.micro_batch_messages;
         let ahead = self.boundary.saturating_sub(self.position);
@@ -311,9 +331,12 @@ impl Work<'_> {
         let cut = cuts.into_iter().flatten().min().map_or(most, |end| (end - self.position) as usize);
         let limit = most.min(cut);
         let (pauses, stats) = (self.runner.pauses, &self.runner.stats);
-        let window =
+        let mut window =
             retry("reading the log", pauses, stats, &self.halted, || self.log.read(self.position, limit))
                 .await?;
+        if let Some(end) = window.iter().position(|logged| &*logged.source == END_OF_INPUT) {
+            window.truncate(end + 1);
+        }
         let expected = self.position + 1;
         match window.first() {
             Some(first) if first.sequence != expected && self.position > 0 => Err(Error::internal(format!(
@@ -330,7 +353,8 @@ impl Work<'_> {
 
     async fn window(&mut self, window: Vec<LoggedMessage>) -> Result<()> {
         let Some(last) = window.last().map(|logged| logged.sequence) else { return Ok(()) };
-        let count = window.iter().filter(|logged| logged.sequence > self.counted).count();
+        let new = |logged: &&LoggedMessage| logged.sequence > self.counted && &*logged.source != END_OF_INPUT;
+        let count = window.iter().filter(new).count();
         let processed = match process(&self.runner.plan, &mut self.flow, window).await {
             Ok(processed) => processed,
             Err(error) if error.retry() == Retry::Backoff => return self.again(error).await,

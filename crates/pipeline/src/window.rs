@@ -1,7 +1,9 @@
 //! A window of the log, processed: decoded, transformed, every message accounted for.
 //!
-//! Law: each message of the window ends in at least one row of a sink or at least one reject. A message that gives no
-//! row at all is refused as `no_rows`; one whose rows no query let through, as `filtered`.
+//! Law: each message ends in at least one row of a sink or at least one reject, or is absorbed by a step that makes one
+//! row of many. A message that gives no row at all is refused as `no_rows`; one whose rows no query let through, as
+//! `filtered`. A message whose rows a step holds back has not ended yet: it is judged in the window in which the last of
+//! them is let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,9 +12,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use twinlake_contracts::{Batch, Decoder, Error, LoggedMessage, Message, Rejects, Result, timestamp_type};
+use bytes::Bytes;
+use twinlake_contracts::{
+    Batch, Decoder, Error, LoggedMessage, Message, Position, Rejects, Result, timestamp_type,
+};
 
 use crate::flow::{Flow, Output, Refused};
+use crate::held::Held;
 use crate::model::SourceKind;
 use crate::normalise::normalise;
 use crate::plan::{Plan, added_fields};
@@ -61,10 +67,20 @@ pub(crate) struct Processed {
     pub tapped: BTreeMap<String, Vec<Batch>>,
 }
 
-/// Processes consecutive messages of the log.
+/// The source of the log's own messages that say: all inputs have ended here. No source can have this name.
+pub(crate) const END_OF_INPUT: &str = "end of input";
+
+/// The message that says that all inputs have ended.
+pub(crate) fn end_of_input(ordinal: u64, received_at_us: i64) -> Message {
+    let position = Position { ordinal, token: String::new() };
+    Message { payload: Bytes::new(), origin: END_OF_INPUT.into(), position, received_at_us }
+}
+
+/// Processes consecutive messages of the log. An end of input may only be the last of them: there everything that was
+/// held back goes on.
 pub(crate) async fn process(plan: &Plan, flow: &mut Flow, window: Vec<LoggedMessage>) -> Result<Processed> {
     let mut by_source: BTreeMap<&str, (Vec<u64>, Vec<Message>)> = BTreeMap::new();
-    for logged in &window {
+    for logged in window.iter().filter(|logged| &*logged.source != END_OF_INPUT) {
         let (sequences, messages) = by_source.entry(&logged.source).or_default();
         sequences.push(logged.sequence);
         messages.push(logged.message.clone());
@@ -106,14 +122,20 @@ pub(crate) async fn process(plan: &Plan, flow: &mut Flow, window: Vec<LoggedMess
             flow.push(source, batch, &mut output).await?;
         }
     }
-    account(&window, &decoded, &mut output);
+    if let Some(end) = window.last().filter(|logged| &*logged.source == END_OF_INPUT) {
+        flow.finish(Some(end.sequence), &mut output).await?;
+        output.absorbed.insert(end.sequence);
+    }
+    account(&window, &decoded, &mut flow.held, &mut output);
+    let known = Known { window: &window, held: &flow.held };
     let mut refused = std::mem::take(&mut output.refused);
     refused.sort_by_key(|refused| refused.sequence); // stable: the order of the steps stays
     let mut sinks = BTreeMap::new();
     for (sink, batches) in output.sinks {
-        sinks.insert(sink.clone(), sink_batch(plan, &sink, &window, &batches)?);
+        sinks.insert(sink.clone(), sink_batch(plan, &sink, &known, &batches)?);
     }
-    let rejects = (!refused.is_empty()).then(|| rejects_batch(plan, &window, &refused)).transpose()?;
+    let rejects = (!refused.is_empty()).then(|| rejects_batch(plan, &known, &refused)).transpose()?;
+    flow.held.forget();
     Ok(Processed { sinks, raw, rejects, refused, tapped: output.tapped })
 }
 
@@ -200,12 +222,14 @@ fn settle(
 }
 
 /// Refuses the messages that ended nowhere, so that none disappears without a word.
-fn account(window: &[LoggedMessage], decoded: &BTreeSet<u64>, output: &mut Output) {
+fn account(window: &[LoggedMessage], decoded: &BTreeSet<u64>, held: &mut Held, output: &mut Output) {
     let landed = output.sinks.values().flatten().filter_map(|batch| batch.sequences.as_ref()).flatten();
     let refused = output.refused.iter().filter_map(|refused| refused.sequence.as_ref());
-    let ended: BTreeSet<u64> = landed.chain(refused).copied().collect();
-    for logged in window.iter().filter(|logged| !ended.contains(&logged.sequence)) {
-        let (reason, detail) = if decoded.contains(&logged.sequence) {
+    let ended: BTreeSet<u64> = landed.chain(refused).chain(&output.absorbed).copied().collect();
+    let first = window.first().map_or(u64::MAX, |logged| logged.sequence);
+    for logged in held.close(window, &ended) {
+        // What was held back from an earlier window was decoded there.
+        let (reason, detail) = if decoded.contains(&logged.sequence) || logged.sequence < first {
             ("filtered", "no row of this message reached a sink")
         } else {
             ("no_rows", "the decoder found no row in this message")
@@ -219,12 +243,24 @@ fn account(window: &[LoggedMessage], decoded: &BTreeSet<u64>, output: &mut Outpu
     }
 }
 
-/// The message with a sequence; the window's sequences are consecutive.
-fn message_of(window: &[LoggedMessage], sequence: u64) -> Option<&LoggedMessage> {
-    let first = window.first()?.sequence;
-    let near = window.get(usize::try_from(sequence.checked_sub(first)?).ok()?);
-    near.filter(|logged| logged.sequence == sequence)
-        .or_else(|| window.iter().find(|logged| logged.sequence == sequence))
+/// The messages that rows and rejects of a window may come from.
+struct Known<'a> {
+    window: &'a [LoggedMessage],
+    held: &'a Held,
+}
+
+impl Known<'_> {
+    /// The message with a sequence; the window's sequences are consecutive.
+    fn message(&self, sequence: u64) -> Option<&Message> {
+        let near = self
+            .window
+            .first()
+            .and_then(|first| self.window.get(usize::try_from(sequence.checked_sub(first.sequence)?).ok()?));
+        near.filter(|logged| logged.sequence == sequence)
+            .or_else(|| self.held.message(sequence))
+            .or_else(|| self.window.iter().find(|logged| logged.sequence == sequence))
+            .map(|logged| &logged.message)
+    }
 }
 
 fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
@@ -232,7 +268,7 @@ fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
 }
 
 /// The rows of a sink with `_sequence` and `_ingested_at`.
-fn sink_batch(plan: &Plan, sink: &str, window: &[LoggedMessage], batches: &[Batch]) -> Result<RecordBatch> {
+fn sink_batch(plan: &Plan, sink: &str, known: &Known<'_>, batches: &[Batch]) -> Result<RecordBatch> {
     let parts = batches
         .iter()
         .map(|batch| {
@@ -240,7 +276,7 @@ fn sink_batch(plan: &Plan, sink: &str, window: &[LoggedMessage], batches: &[Batc
             let sequence = |row: usize| batch.sequences.as_ref().and_then(|own| own.get(row)).copied();
             let sequences: Int64Array = (0..rows).map(|row| sequence(row).map(|s| s as i64)).collect();
             let received = times((0..rows).map(|row| {
-                sequence(row).and_then(|s| message_of(window, s)).map(|logged| logged.message.received_at_us)
+                sequence(row).and_then(|s| known.message(s)).map(|message| message.received_at_us)
             }));
             with_columns(&plan.tables[sink].schema, &batch.rows, sequences, received)
         })
@@ -276,11 +312,9 @@ fn raw_batch(plan: &Plan, source: &str, sequences: &[u64], messages: &[Message])
     Ok(RecordBatch::try_new(raw_schema(), columns)?)
 }
 
-fn rejects_batch(plan: &Plan, window: &[LoggedMessage], refused: &[Refused]) -> Result<RecordBatch> {
-    let messages: Vec<Option<&Message>> = refused
-        .iter()
-        .map(|refused| refused.sequence.and_then(|s| message_of(window, s)).map(|logged| &logged.message))
-        .collect();
+fn rejects_batch(plan: &Plan, known: &Known<'_>, refused: &[Refused]) -> Result<RecordBatch> {
+    let messages: Vec<Option<&Message>> =
+        refused.iter().map(|refused| refused.sequence.and_then(|s| known.message(s))).collect();
     let text = |of: &dyn Fn(usize) -> Option<String>| -> ArrayRef {
         Arc::new((0..refused.len()).map(of).collect::<StringArray>())
     };

@@ -1,7 +1,12 @@
 //! What happens to rows: one file a transform, one line in [`transforms`].
 
 mod clean;
+mod rows;
 mod sql;
+mod things;
+
+#[cfg(test)]
+mod law;
 
 use std::sync::Arc;
 

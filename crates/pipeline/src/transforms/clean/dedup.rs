@@ -13,15 +13,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{Schema, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Error, Rejects, Result, format_us, timestamp_type};
+use twinlake_contracts::{Error, Result, format_us, timestamp_type};
 
-use super::{Operator, column};
+use super::operator::{Operator, Place};
+use super::work::Work;
 use crate::codec::{Reader, Writer};
 use crate::duration::Microseconds;
+use crate::transforms::rows::{column, fingerprint, time_column};
 
 const VERSION: u64 = 1;
 
@@ -34,25 +36,15 @@ pub(super) struct DedupSettings {
     /// How far back in event time repetitions are recognised (default `10m`).
     #[serde(default = "ten_minutes")]
     within: Microseconds,
-    /// The column with the event time (default `ts`).
-    #[serde(default = "ts")]
-    time: String,
-    /// The most things (values of `key`) that are remembered (default 1000000); the one unheard for the longest is
-    /// forgotten first.
-    #[serde(default = "million")]
-    max_keys: usize,
+    /// The column with the event time (default: that of the transform, `ts`).
+    time: Option<String>,
+    /// The most things (values of `key`) that are remembered (default: that of the transform, 1000000); the one unheard
+    /// for the longest is forgotten first.
+    max_keys: Option<usize>,
 }
 
 fn ten_minutes() -> Microseconds {
     Microseconds(600_000_000)
-}
-
-fn ts() -> String {
-    "ts".to_owned()
-}
-
-fn million() -> usize {
-    1_000_000
 }
 
 /// What is remembered of one thing.
@@ -83,32 +75,29 @@ pub(super) struct Dedup {
     /// The things by the row that touched them last.
     order: BTreeMap<u64, Box<[u8]>>,
     rows: u64,
+    shape: String,
 }
 
 impl Dedup {
-    pub fn new(schema: &Schema, key: &[String], settings: &DedupSettings) -> Result<Self> {
+    pub fn new(place: &Place<'_>, settings: &DedupSettings) -> Result<Self> {
+        let schema = place.schema;
+        let max_keys = settings.max_keys.unwrap_or(place.max_keys);
         if settings.by.is_empty() {
             return Err(Error::config("'by' names no column").with_help("by = [\"vehicle_id\", \"ts\"]"));
         }
-        if settings.max_keys == 0 {
+        if max_keys == 0 {
             return Err(Error::config("'max_keys' must be above 0"));
         }
-        let time = column(schema, &settings.time).map_err(|error| {
-            error.with_help(format!(
-                "time = \"…\" names the column with the event time; it is '{}' now",
-                settings.time
-            ))
-        })?;
-        if !matches!(schema.field(time).data_type(), DataType::Timestamp(..)) {
-            let message =
-                format!("'{}' has type {}, not a time stamp", settings.time, schema.field(time).data_type());
-            return Err(Error::config(message));
-        }
-        let key_columns = key.iter().map(|name| column(schema, name)).collect::<Result<Vec<_>>>()?;
+        let time = time_column(schema, settings.time.as_deref().unwrap_or(place.time))?;
+        let key_columns = place.key.iter().map(|name| column(schema, name)).collect::<Result<Vec<_>>>()?;
         let by = settings.by.iter().map(|name| column(schema, name)).collect::<Result<Vec<_>>>()?;
         // A key that is not a part of `by` would make equal rows of two things no duplicates: that is what `key` says.
         let rest_columns: Vec<usize> =
             by.iter().copied().filter(|at| *at != time && !key_columns.contains(at)).collect();
+        let fields = |columns: &[usize]| {
+            let fields: Vec<_> = columns.iter().map(|at| schema.field(*at).clone()).collect();
+            fingerprint(&Schema::new(fields))
+        };
         let converter = |columns: &[usize]| {
             RowConverter::new(
                 columns.iter().map(|at| SortField::new(schema.field(*at).data_type().clone())).collect(),
@@ -119,7 +108,8 @@ impl Dedup {
             time,
             within_us: settings.within.0,
             tolerance_us: if by.contains(&time) { 0 } else { settings.within.0 },
-            max_keys: settings.max_keys,
+            max_keys,
+            shape: format!("{} | {}", fields(&key_columns), fields(&rest_columns)),
             key_converter: converter(&key_columns)?,
             rest_converter: converter(&rest_columns)?,
             key_columns,
@@ -166,19 +156,23 @@ impl Dedup {
 }
 
 impl Operator for Dedup {
-    fn apply(&mut self, batch: &Batch, keep: &mut [bool], rejects: &mut Rejects) -> Result<()> {
+    fn name(&self) -> &'static str {
+        "dedup"
+    }
+
+    fn apply(&mut self, work: &mut Work) -> Result<()> {
         let pick = |columns: &[usize]| -> Vec<ArrayRef> {
-            columns.iter().map(|at| batch.rows.column(*at).clone()).collect()
+            columns.iter().map(|at| work.rows.column(*at).clone()).collect()
         };
         let (keys, rest) = (pick(&self.key_columns), pick(&self.rest_columns));
-        let times = cast(batch.rows.column(self.time), &timestamp_type())?;
+        let times = cast(work.rows.column(self.time), &timestamp_type())?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let null =
             |row: usize| times.is_null(row) || keys.iter().chain(&rest).any(|column| column.is_null(row));
         let key_rows = if keys.is_empty() { None } else { Some(self.key_converter.convert_columns(&keys)?) };
         let rest_rows =
             if rest.is_empty() { None } else { Some(self.rest_converter.convert_columns(&rest)?) };
-        for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep) {
+        for row in 0..work.rows.num_rows() {
             if null(row) {
                 continue;
             }
@@ -188,20 +182,22 @@ impl Operator for Dedup {
             let rest = rest.as_ref().map_or(&[][..], AsRef::as_ref);
             let time_us = times.value(row);
             if !self.accept(key, rest, time_us) {
-                *keep = false;
                 let detail = format!(
                     "an earlier row has the same {} (time {})",
                     self.by.join(", "),
                     format_us(time_us)
                 );
-                rejects.push(row, "duplicate", detail);
+                work.refuse(row, "duplicate", detail);
             }
         }
         Ok(())
     }
 
-    fn state(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+    fn shape(&self) -> String {
+        self.shape.clone()
+    }
+
+    fn write(&self, out: &mut Writer) {
         out.unsigned(VERSION);
         out.unsigned(self.rows);
         out.unsigned(self.order.len() as u64);
@@ -220,17 +216,11 @@ impl Operator for Dedup {
                 before = *time;
             }
         }
-        out.finish()
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<()> {
+    fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
         self.things.clear();
         self.order.clear();
-        self.rows = 0;
-        if state.is_empty() {
-            return Ok(());
-        }
-        let mut input = Reader::new(state);
         if input.unsigned()? != VERSION {
             return Err(Error::internal("the state of dedup was written by another version"));
         }
@@ -259,8 +249,9 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
-    use arrow::datatypes::Field;
+    use arrow::datatypes::{DataType, Field};
     use proptest::prelude::*;
+    use twinlake_contracts::Batch;
 
     use super::*;
 
@@ -273,10 +264,11 @@ mod tests {
         let settings = DedupSettings {
             by: by.iter().map(|name| (*name).to_owned()).collect(),
             within: Microseconds(within_us),
-            time: ts(),
-            max_keys,
+            time: None,
+            max_keys: Some(max_keys),
         };
-        Dedup::new(&schema, &["id".to_owned()], &settings).unwrap()
+        let place = Place { schema: &schema, key: &["id".to_owned()], time: "ts", max_keys: 1 };
+        Dedup::new(&place, &settings).unwrap()
     }
 
     type Row = (Option<i64>, Option<i64>, Option<i64>);
@@ -294,11 +286,17 @@ mod tests {
     }
 
     fn kept(dedup: &mut Dedup, rows: &[Row]) -> Vec<bool> {
-        let mut keep = vec![true; rows.len()];
-        let mut rejects = Rejects::default();
-        dedup.apply(&batch(rows), &mut keep, &mut rejects).unwrap();
-        assert_eq!(rejects.0.len(), keep.iter().filter(|keep| !**keep).count());
+        let mut work = Work::new(batch(rows), None);
+        dedup.apply(&mut work).unwrap();
+        let keep: Vec<bool> = (0..rows.len()).map(|row| work.keeps(row)).collect();
+        assert_eq!(work.rejects.0.len(), keep.iter().filter(|keep| !**keep).count());
         keep
+    }
+
+    fn state_of(dedup: &Dedup) -> Vec<u8> {
+        let mut out = Writer::default();
+        dedup.write(&mut out);
+        out.finish()
     }
 
     #[test]
@@ -378,8 +376,9 @@ mod tests {
                 results.extend(kept(&mut cut, head));
                 rest = tail;
                 let mut restarted = dedup(by, within, 10);
-                restarted.restore(&cut.state()).unwrap();
-                prop_assert_eq!(restarted.state(), cut.state());
+                let state = state_of(&cut);
+                restarted.read(&mut Reader::new(&state)).unwrap();
+                prop_assert_eq!(state_of(&restarted), state);
                 cut = restarted;
             }
             prop_assert_eq!(&results, &kept(&mut dedup(by, within, 10), &rows));

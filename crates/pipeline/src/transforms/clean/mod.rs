@@ -1,45 +1,110 @@
-//! `type = "clean"`: refuses rows that should not land, each with its reason.
+//! `type = "clean"`: refuses, blanks or marks values that should not land, each with its reason.
 //!
-//! The operators work in this order, and a row refused by one is not seen by the next: `require` (`missing_value`) →
-//! `range` (`out_of_range`) → `dedup` (`duplicate`). So a row without a position never makes its good repetition a
-//! duplicate. The result does not depend on how the stream is cut into batches.
+//! The operators work in this order, and a row refused by one is not seen by the next:
+//!
+//! `unit` → `require` (`missing_value`) → `range` (`out_of_range`) → `dedup` (`duplicate`) → `rate_of_change` → `stuck` →
+//! `spike` → `dead_band`
+//!
+//! So bounds are in the new units, a row without a position never makes its good repetition a duplicate, repetitions
+//! never count as values that stay the same, and the dead band thins out only what is good. For another order put
+//! several clean transforms one after the other. The result does not depend on how the stream is cut into batches.
 
+mod dead_band;
 mod dedup;
+mod hampel;
+mod operator;
 mod range;
+mod rate_of_change;
 mod require;
+mod spike;
+mod spike_centred;
+mod stuck;
+mod unit;
+mod units;
+mod work;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Transform, suggest};
+use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform};
 
+use self::dead_band::{BandSettings, DeadBand};
 use self::dedup::{Dedup, DedupSettings};
+use self::hampel::SpikeSettings;
+use self::operator::{Chain, Operator, Place};
 use self::range::{Bounds, Range};
+use self::rate_of_change::{RateOfChange, RateSettings};
 use self::require::Require;
+use self::spike::Spike;
+use self::spike_centred::SpikeCentred;
+use self::stuck::{Stuck, StuckSettings};
+use self::unit::{UnitSettings, Units};
+use self::work::{Action, Work};
+use super::rows::{column, million, only_input, ts};
 use super::{TransformBuilder, TransformContext};
+use crate::codec::{Reader, Writer};
 
-/// Refuses rows that should not land: first `require`, then `range`, then `dedup`.
+const VERSION: u64 = 2;
+
+/// Refuses, blanks or marks values that should not land: `unit`, `require`, `range`, `dedup`, `rate_of_change`, `stuck`,
+/// `spike`, `dead_band`, in this order.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Clean {
-    /// The columns that tell one thing (a vehicle, a sensor) from another; `dedup` keeps time for each by itself.
+    /// The columns that tell one thing (a vehicle, a sensor) from another: each has its own past. Rows with a null in one
+    /// of them are judged only by what needs no past.
     #[serde(default)]
     key: Vec<String>,
+    /// The column with the event time (default `ts`).
+    #[serde(default = "ts")]
+    time: String,
+    /// The most things (values of `key`) of which each operator remembers a past (default 1000000); the one unheard for
+    /// the longest is forgotten first.
+    #[serde(default = "million")]
+    max_keys: usize,
+    /// The column to which `action = "flag"` adds `reason:column`, several joined by commas; null when there is nothing
+    /// to say (default `quality`). It is added when the rows do not have it.
+    #[serde(default = "quality")]
+    quality: String,
+    /// Columns whose values are brought to another unit.
+    #[serde(default)]
+    unit: IndexMap<String, UnitSettings>,
     /// Columns that must have a value; else the row is refused as `missing_value`.
     #[serde(default)]
     require: Vec<String>,
-    /// The least and the greatest value that a column may have, both allowed; else the row is refused as
-    /// `out_of_range`. `inf` leaves a side open. A null passes.
+    /// The least and the greatest value that a column may have, both allowed; else the value is `out_of_range`. `inf`
+    /// leaves a side open. A null passes.
     #[serde(default)]
     range: IndexMap<String, Bounds>,
+    /// What becomes of a row with a value that is `out_of_range` (default `reject`).
+    #[serde(default)]
+    range_action: Action,
     /// Rows that repeat an earlier one are refused as `duplicate`.
     dedup: Option<DedupSettings>,
+    /// Columns that may change only so fast; else the value is `rate_of_change`.
+    #[serde(default)]
+    rate_of_change: IndexMap<String, RateSettings>,
+    /// Columns that may stay the same only so long; else the value is `stuck`.
+    #[serde(default)]
+    stuck: IndexMap<String, StuckSettings>,
+    /// Columns whose values must be like those around them (Hampel identifier); else the value is `spike`.
+    #[serde(default)]
+    spike: IndexMap<String, SpikeSettings>,
+    /// Columns whose small changes are not passed on: `dead_band`.
+    #[serde(default)]
+    dead_band: IndexMap<String, BandSettings>,
+}
+
+fn quality() -> String {
+    "quality".to_owned()
 }
 
 impl Component for Clean {
@@ -47,59 +112,142 @@ impl Component for Clean {
     type Product = dyn TransformBuilder;
 
     fn build(self) -> Result<Box<dyn TransformBuilder>> {
-        if self.require.is_empty() && self.range.is_empty() && self.dedup.is_none() {
-            return Err(
-                Error::config("this transform cleans nothing").with_help("give require, range or dedup")
-            );
+        if self.unit.is_empty() && self.require.is_empty() && self.range.is_empty() && self.is_stateless() {
+            return Err(Error::config("this transform cleans nothing")
+                .with_help("give unit, require, range, dedup, rate_of_change, stuck, spike or dead_band"));
+        }
+        if self.max_keys == 0 {
+            return Err(Error::config("'max_keys' must be above 0"));
         }
         for (column, bounds) in &self.range {
             bounds.check(column)?;
         }
+        for (column, own) in &self.rate_of_change {
+            own.check(column)?;
+        }
+        for (column, own) in &self.stuck {
+            own.check(column)?;
+        }
+        for (column, own) in &self.spike {
+            own.check(column)?;
+        }
+        for (column, own) in &self.dead_band {
+            own.check(column)?;
+        }
         Ok(Box::new(self))
+    }
+}
+
+impl Clean {
+    fn is_stateless(&self) -> bool {
+        self.dedup.is_none()
+            && self.rate_of_change.is_empty()
+            && self.stuck.is_empty()
+            && self.spike.is_empty()
+            && self.dead_band.is_empty()
+    }
+
+    fn flags(&self) -> bool {
+        let mut actions = (!self.range.is_empty()).then_some(self.range_action).into_iter();
+        actions.any(|action| action == Action::Flag)
+            || self.rate_of_change.values().any(|own| own.action() == Action::Flag)
+            || self.stuck.values().any(|own| own.action() == Action::Flag)
+            || self.spike.values().any(|own| own.action == Action::Flag)
+            || self.dead_band.values().any(|own| own.action() == Action::Flag)
+    }
+
+    /// The schema with the quality column, and its place, if there is anything to flag.
+    fn with_quality(&self, schema: &SchemaRef) -> Result<(SchemaRef, Option<usize>)> {
+        if !self.flags() {
+            return Ok((SchemaRef::clone(schema), None));
+        }
+        if let Ok(at) = schema.index_of(&self.quality) {
+            return match schema.field(at).data_type() {
+                DataType::Utf8 => Ok((SchemaRef::clone(schema), Some(at))),
+                other => Err(Error::config(format!("'{}' has type {other}: flags are text", self.quality))
+                    .with_help("choose another name with quality = \"…\"")),
+            };
+        }
+        if self.quality.is_empty() {
+            return Err(Error::config("'quality' is empty").with_help("quality = \"quality\""));
+        }
+        let added = Arc::new(Field::new(&self.quality, DataType::Utf8, true));
+        let fields: Vec<_> = schema.fields().iter().cloned().chain([added]).collect();
+        Ok((Arc::new(Schema::new(fields)), Some(schema.fields().len())))
     }
 }
 
 #[async_trait]
 impl TransformBuilder for Clean {
     async fn build(&self, context: &TransformContext<'_>) -> Result<Box<dyn Transform>> {
-        let [(_, schema)] = context.inputs.as_slice() else {
-            return Err(Error::config("'inputs' of a clean transform names a single step").with_help(
-                "the order of rows decides what is a duplicate, and two streams have no common order",
-            ));
-        };
+        let input = only_input(&context.inputs, "clean")?;
+        let units = (!self.unit.is_empty()).then(|| Units::new(&input, &self.unit)).transpose()?;
+        let (schema, quality) = self.with_quality(units.as_ref().map_or(&input, Units::schema))?;
+        let place = Place { schema: &schema, key: &self.key, time: &self.time, max_keys: self.max_keys };
+        for name in &self.key {
+            column(&schema, name)?;
+        }
         let mut operators: Vec<Box<dyn Operator>> = Vec::new();
         if !self.require.is_empty() {
-            operators.push(Box::new(Require::new(schema, &self.require)?));
+            operators.push(Box::new(Require::new(&place, &self.require)?));
         }
         if !self.range.is_empty() {
-            operators.push(Box::new(Range::new(schema, &self.range)?));
+            operators.push(Box::new(Range::new(&place, &self.range, self.range_action)?));
         }
         if let Some(dedup) = &self.dedup {
-            operators.push(Box::new(Dedup::new(schema, &self.key, dedup)?));
+            operators.push(Box::new(Dedup::new(&place, dedup)?));
         }
-        Ok(Box::new(CleanTransform { schema: Arc::clone(schema), operators }))
-    }
-}
-
-/// One way to refuse rows.
-trait Operator: Send {
-    /// Refuses rows: sets their place in `keep` to false and says why. Rows that are refused already are passed over.
-    fn apply(&mut self, batch: &Batch, keep: &mut [bool], rejects: &mut Rejects) -> Result<()>;
-
-    /// What must be remembered across a restart.
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    /// Takes back what [`Operator::state`] gave.
-    fn restore(&mut self, _state: &[u8]) -> Result<()> {
-        Ok(())
+        if !self.rate_of_change.is_empty() {
+            operators.push(Box::new(RateOfChange::new(&place, &self.rate_of_change)?));
+        }
+        if !self.stuck.is_empty() {
+            operators.push(Box::new(Stuck::new(&place, &self.stuck)?));
+        }
+        if self.spike.values().any(|own| !own.centred) {
+            operators.push(Box::new(Spike::new(&place, &self.spike)?));
+        }
+        if self.spike.values().any(|own| own.centred) {
+            operators.push(Box::new(SpikeCentred::new(&place, &schema, &self.spike)?));
+        }
+        if !self.dead_band.is_empty() {
+            operators.push(Box::new(DeadBand::new(&place, &self.dead_band)?));
+        }
+        let settlement = Settlement::default();
+        Ok(Box::new(CleanTransform { schema, units, quality, chain: Chain(operators), settlement }))
     }
 }
 
 struct CleanTransform {
     schema: SchemaRef,
-    operators: Vec<Box<dyn Operator>>,
+    units: Option<Units>,
+    quality: Option<usize>,
+    chain: Chain,
+    settlement: Settlement,
+}
+
+impl CleanTransform {
+    /// The rows in their new units, with the quality column.
+    fn prepare(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let rows = match &self.units {
+            Some(units) => units.apply(&rows)?,
+            None => rows,
+        };
+        if rows.num_columns() == self.schema.fields().len() {
+            return Ok(rows);
+        }
+        let empty: ArrayRef = Arc::new(StringArray::new_null(rows.num_rows()));
+        let columns = rows.columns().iter().cloned().chain([empty]).collect();
+        Ok(RecordBatch::try_new(SchemaRef::clone(&self.schema), columns)?)
+    }
+
+    /// The end of the chain.
+    fn end(&mut self, mut work: Work, rejects: &mut Rejects) -> Batch {
+        rejects.0.append(&mut work.rejects.0);
+        self.settlement.refused.append(&mut work.refused);
+        self.settlement.held.append(&mut work.held);
+        self.settlement.released.append(&mut work.released);
+        work.batch()
+    }
 }
 
 #[async_trait]
@@ -109,63 +257,45 @@ impl Transform for CleanTransform {
     }
 
     async fn process(&mut self, _input: usize, batch: Batch, rejects: &mut Rejects) -> Result<Vec<Batch>> {
-        let mut keep = vec![true; batch.rows.num_rows()];
-        for operator in &mut self.operators {
-            operator.apply(&batch, &mut keep, rejects)?;
-        }
-        if keep.iter().all(|keep| *keep) {
-            return Ok(vec![batch]);
-        }
-        let sequences = batch.sequences.map(|sequences| {
-            sequences
-                .into_iter()
-                .zip(&keep)
-                .filter(|(_, keep)| **keep)
-                .map(|(sequence, _)| sequence)
-                .collect()
-        });
-        let rows = filter_record_batch(&batch.rows, &BooleanArray::from(keep))?;
-        Ok(vec![Batch { rows, sequences }])
+        let rows = self.prepare(batch.rows)?;
+        let mut work = Work::new(Batch { rows, sequences: batch.sequences }, self.quality);
+        self.chain.run(&mut work, 0)?;
+        Ok(vec![self.end(work, rejects)])
+    }
+
+    async fn finish(&mut self, rejects: &mut Rejects) -> Result<Vec<Batch>> {
+        let (schema, quality) = (SchemaRef::clone(&self.schema), self.quality);
+        let empty = || {
+            let rows = RecordBatch::new_empty(SchemaRef::clone(&schema));
+            Work::new(Batch { rows, sequences: None }, quality)
+        };
+        let ended = self.chain.finish(empty)?;
+        Ok(ended.into_iter().map(|work| self.end(work, rejects)).collect())
+    }
+
+    fn settle(&mut self) -> Settlement {
+        std::mem::take(&mut self.settlement)
+    }
+
+    fn holds_rows(&self) -> bool {
+        self.chain.0.iter().any(|operator| operator.holds_rows())
     }
 
     fn state(&self) -> Result<Vec<u8>> {
-        let states: Vec<Vec<u8>> = self.operators.iter().map(|operator| operator.state()).collect();
-        if states.iter().all(Vec::is_empty) {
-            return Ok(Vec::new());
-        }
-        let mut out = Vec::new();
-        for state in states {
-            out.extend((state.len() as u64).to_le_bytes());
-            out.extend(state);
-        }
-        Ok(out)
+        let mut out = Writer::default();
+        out.unsigned(VERSION);
+        self.chain.write(&mut out);
+        Ok(out.finish())
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<()> {
-        let mut rest = state;
-        for operator in &mut self.operators {
-            if rest.is_empty() {
-                break;
-            }
-            let broken = || Error::internal("the state of a clean transform is cut off");
-            let (length, after) = rest.split_first_chunk::<8>().ok_or_else(broken)?;
-            let (own, after) =
-                after.split_at_checked(u64::from_le_bytes(*length) as usize).ok_or_else(broken)?;
-            operator.restore(own)?;
-            rest = after;
+        let mut input = Reader::new(state);
+        if input.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if input.unsigned()? != VERSION {
+            return Err(Error::internal("the state of a clean transform was written by another version"));
+        }
+        self.chain.read(&mut input)
     }
-}
-
-/// The place of a column, or an error with the nearest name.
-fn column(schema: &Schema, name: &str) -> Result<usize> {
-    schema.index_of(name).map_err(|_| {
-        let names = || schema.fields().iter().map(|field| field.name().as_str());
-        let help = suggest(name, names()).map_or_else(
-            || format!("columns: {}", names().collect::<Vec<_>>().join(", ")),
-            |near| format!("did you mean '{near}'?"),
-        );
-        Error::config(format!("there is no column '{name}' in the rows that come in")).with_help(help)
-    })
 }

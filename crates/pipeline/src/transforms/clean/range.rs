@@ -1,14 +1,14 @@
 //! Bounds of numeric columns.
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Schema};
+use arrow::array::Array;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Error, Rejects, Result};
+use twinlake_contracts::{Error, Result};
 
-use super::{Operator, column};
+use super::operator::{Operator, Place};
+use super::work::{Action, Work};
+use crate::transforms::rows::number_column;
 
 /// The least and the greatest value allowed; null (`inf` in TOML) leaves a side open.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
@@ -40,38 +40,33 @@ impl Bounds {
     }
 }
 
-/// Refuses rows in which a column lies outside its bounds or is not a number, as `out_of_range`. A null passes.
+/// Finds values outside their bounds or not a number: `out_of_range`. A null passes.
 pub(super) struct Range {
     columns: Vec<(String, usize, Bounds)>,
+    action: Action,
 }
 
 impl Range {
-    pub fn new(schema: &Schema, ranges: &IndexMap<String, Bounds>) -> Result<Self> {
-        let mut columns = Vec::new();
-        for (name, bounds) in ranges {
-            let at = column(schema, name)?;
-            let data_type = schema.field(at).data_type();
-            if !data_type.is_numeric() {
-                return Err(Error::config(format!(
-                    "'{name}' has type {data_type}: only numbers have a range"
-                )));
-            }
-            columns.push((name.clone(), at, *bounds));
-        }
-        Ok(Self { columns })
+    pub fn new(place: &Place<'_>, ranges: &IndexMap<String, Bounds>, action: Action) -> Result<Self> {
+        let columns = ranges
+            .iter()
+            .map(|(name, bounds)| Ok((name.clone(), number_column(place.schema, name, "a range")?, *bounds)));
+        Ok(Self { columns: columns.collect::<Result<_>>()?, action })
     }
 }
 
 impl Operator for Range {
-    fn apply(&mut self, batch: &Batch, keep: &mut [bool], rejects: &mut Rejects) -> Result<()> {
+    fn name(&self) -> &'static str {
+        "range"
+    }
+
+    fn apply(&mut self, work: &mut Work) -> Result<()> {
         for (name, at, bounds) in &self.columns {
-            let values = cast(batch.rows.column(*at), &DataType::Float64)?;
-            let values = values.as_primitive::<Float64Type>();
-            for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep) {
-                if !values.is_null(row) && !bounds.contains(values.value(row)) {
-                    *keep = false;
+            let values = work.numbers(*at)?;
+            for row in 0..values.len() {
+                if !values.is_null(row) && !bounds.contains(values.value(row)) && work.keeps(row) {
                     let detail = format!("{name} = {} lies outside {}", values.value(row), bounds.describe());
-                    rejects.push(row, "out_of_range", detail);
+                    work.judge(row, *at, self.action, "out_of_range", detail);
                 }
             }
         }

@@ -1,0 +1,147 @@
+//! What stateful transforms share: columns found by name, keys and rows as bytes, event times.
+//!
+//! Bytes are those of [`arrow::row`]: equal values have equal bytes, and comparing bytes compares values.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::row::{RowConverter, Rows, SortField};
+use twinlake_contracts::{Error, Result, suggest, timestamp_type};
+
+/// The name that the event time has when the settings do not say another.
+pub(super) fn ts() -> String {
+    "ts".to_owned()
+}
+
+/// The bound on remembered things when the settings do not say another.
+pub(super) fn million() -> usize {
+    1_000_000
+}
+
+/// The place of a column, or an error with the nearest name.
+pub(super) fn column(schema: &Schema, name: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let names = || schema.fields().iter().map(|field| field.name().as_str());
+        let help = suggest(name, names()).map_or_else(
+            || format!("columns: {}", names().collect::<Vec<_>>().join(", ")),
+            |near| format!("did you mean '{near}'?"),
+        );
+        Error::config(format!("there is no column '{name}' in the rows that come in")).with_help(help)
+    })
+}
+
+/// The place of a column of numbers; `what` says what only numbers have, for example `a range`.
+pub(super) fn number_column(schema: &Schema, name: &str, what: &str) -> Result<usize> {
+    let at = column(schema, name)?;
+    let data_type = schema.field(at).data_type();
+    if data_type.is_numeric() {
+        return Ok(at);
+    }
+    Err(Error::config(format!("'{name}' has type {data_type}: only numbers have {what}"))
+        .with_help("cast it in a sql transform, for example CAST(speed_mps AS DOUBLE)"))
+}
+
+/// The place of the column with the event time.
+pub(super) fn time_column(schema: &Schema, name: &str) -> Result<usize> {
+    let at = column(schema, name).map_err(|error| {
+        error.with_help(format!("time = \"…\" names the column with the event time; it is '{name}' now"))
+    })?;
+    match schema.field(at).data_type() {
+        DataType::Timestamp(..) => Ok(at),
+        other => Err(Error::config(format!("'{name}' has type {other}, not a time stamp"))),
+    }
+}
+
+/// The only input of a transform whose result depends on the order of the rows.
+pub(super) fn only_input(inputs: &[(String, SchemaRef)], type_name: &str) -> Result<SchemaRef> {
+    match inputs {
+        [(_, schema)] => Ok(SchemaRef::clone(schema)),
+        _ => Err(Error::config(format!("'inputs' of a {type_name} transform names a single step"))
+            .with_help("the order of rows decides what comes out, and two streams have no common order")),
+    }
+}
+
+/// The event times of a batch, in microseconds.
+pub(super) fn times(rows: &RecordBatch, at: usize) -> Result<TimestampMicrosecondArray> {
+    let times = cast(rows.column(at), &timestamp_type())?;
+    Ok(times.as_primitive::<TimestampMicrosecondType>().clone())
+}
+
+/// The value of a time array.
+pub(super) fn time(times: &TimestampMicrosecondArray, row: usize) -> Option<i64> {
+    times.is_valid(row).then(|| times.value(row))
+}
+
+/// Some columns of a batch, each row as bytes.
+pub(super) struct Bytes {
+    columns: Vec<usize>,
+    converter: RowConverter,
+}
+
+impl Bytes {
+    /// The columns at these places.
+    pub fn new(schema: &Schema, columns: Vec<usize>) -> Result<Self> {
+        let fields = columns.iter().map(|at| SortField::new(schema.field(*at).data_type().clone())).collect();
+        Ok(Self { converter: RowConverter::new(fields)?, columns })
+    }
+
+    /// The columns with these names.
+    pub fn named(schema: &Schema, names: &[String]) -> Result<Self> {
+        Self::new(schema, names.iter().map(|name| column(schema, name)).collect::<Result<_>>()?)
+    }
+
+    /// All columns.
+    pub fn whole(schema: &Schema) -> Result<Self> {
+        Self::new(schema, (0..schema.fields().len()).collect())
+    }
+
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The rows of a batch.
+    pub fn of(&self, rows: &RecordBatch) -> Result<Encoded> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|at| rows.column(*at).clone()).collect();
+        let nulls = columns.iter().filter(|column| column.null_count() > 0).cloned().collect();
+        let rows = if columns.is_empty() { None } else { Some(self.converter.convert_columns(&columns)?) };
+        Ok(Encoded { rows, nulls })
+    }
+
+    /// The columns of rows that were bytes.
+    pub fn back<'a>(&self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        Ok(self.converter.convert_rows(rows.into_iter().map(|bytes| parser.parse(bytes)))?)
+    }
+
+    /// The batch of rows that were bytes, all columns of `schema`.
+    pub fn batch(&self, schema: &SchemaRef, rows: &[&[u8]]) -> Result<RecordBatch> {
+        let columns = if self.columns.is_empty() { Vec::new() } else { self.back(rows.iter().copied())? };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(SchemaRef::clone(schema), columns, &options)?)
+    }
+}
+
+/// Rows as bytes.
+pub(super) struct Encoded {
+    rows: Option<Rows>,
+    nulls: Vec<ArrayRef>,
+}
+
+impl Encoded {
+    /// The bytes of a row; empty when there are no columns.
+    pub fn row(&self, at: usize) -> Box<[u8]> {
+        self.rows.as_ref().map_or_else(Box::default, |rows| rows.row(at).as_ref().into())
+    }
+
+    /// Whether any column is null in a row.
+    pub fn has_null(&self, at: usize) -> bool {
+        self.nulls.iter().any(|column| column.is_null(at))
+    }
+}
+
+/// A text that differs when the types or names of columns differ: states hold it, so that bytes are never read as
+/// something that they are not.
+pub(super) fn fingerprint(schema: &Schema) -> String {
+    let fields = schema.fields().iter();
+    fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(", ")
+}
