@@ -6,6 +6,7 @@
 mod component;
 mod error;
 mod geometry;
+mod intake;
 mod log;
 mod message;
 mod operator;
@@ -22,6 +23,10 @@ pub use error::{ConfigError, Error, Place, Result, Retry, suggest};
 pub use geometry::{
     CRS84, EXTENSION_METADATA, EXTENSION_NAME, GEOMETRY_COLUMN, WKB_EXTENSION, crs_of, geometry_field,
     is_geometry,
+};
+pub use intake::{
+    BodyDecoder, BodyFormat, COLUMN_ROLE, DATABASE, DecodedBody, Delivery, Intake, IntakeError, MEASUREMENT,
+    ORIGINAL_NAME, Precision, Receipt, RefusedPart, RowsFor, TableRows,
 };
 pub use log::{LoggedMessage, MessageLog};
 pub use message::{Checkpoint, Decoder, Message, Position};

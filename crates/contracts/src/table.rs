@@ -98,12 +98,23 @@ pub trait TableStore: Send + Sync {
         Err(Error::config(format!("the columns of '{}' cannot be changed here", spec.name)))
     }
 
+    /// What a table is now: its columns as it holds them, with their metadata, and its description; `None` when there is
+    /// no table of that name.
+    async fn describe_table(&self, name: &TableName) -> Result<Option<TableSpec>> {
+        Err(Error::config(format!("the table '{name}' cannot be described here")))
+    }
+
     /// Opens the durable log of a pipeline; an error when another process holds it.
     async fn open_log(&self, pipeline: &str) -> Result<Arc<dyn MessageLog>>;
 
     /// Stores the operator state that belongs to log sequence `sequence`; durable when it returns. States older than
     /// `keep_from` may go.
     async fn put_state(&self, pipeline: &str, sequence: u64, keep_from: u64, state: Vec<u8>) -> Result<()>;
+
+    /// The operator state of the highest sequence that has one, with that sequence.
+    async fn newest_state(&self, pipeline: &str) -> Result<Option<(u64, Vec<u8>)>> {
+        Err(Error::config(format!("the states of '{pipeline}' cannot be listed here")))
+    }
 
     /// The operator state stored for exactly that sequence.
     async fn state(&self, pipeline: &str, sequence: u64) -> Result<Option<Vec<u8>>>;

@@ -1,21 +1,29 @@
 //! What payloads and GIS files mean: one file a format; pure decoding, no network, no runtime.
 //!
 //! Payloads of messages go through a [`Decoder`], large bounded files through a [`Reader`]. To add one: a file with a
-//! settings struct that implements [`Component`], and one line in [`decoders`] or [`readers`].
+//! settings struct that implements [`Component`], and one line in [`decoders`] or [`readers`]. Bodies that clients hand in
+//! (line protocol, JSON rows, Arrow) go through [`Bodies`].
 //!
 //! [`Component`]: twinlake_contracts::Component
 
+mod arrow_stream;
+mod bodies;
 mod columns;
 mod csv;
+mod geojson;
 mod json;
+mod json_rows;
+mod line_protocol;
 mod osm_buildings;
 mod osm_file;
 mod osm_pbf;
 mod osm_roads;
 mod osm_tags;
+mod sheets;
 pub mod tntp;
 mod values;
 
+pub use bodies::Bodies;
 pub use columns::{Column, TopicColumn};
 pub use csv::{CsvMessage, CsvSettings};
 pub use json::JsonSettings;

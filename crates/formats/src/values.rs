@@ -128,6 +128,8 @@ pub(crate) enum Cell<'a> {
     Float64(f64),
     Utf8(Cow<'a, str>),
     Timestamp(i64),
+    /// WKB in longitude and latitude.
+    Geometry(Vec<u8>),
 }
 
 enum Builder {
