@@ -1,4 +1,4 @@
-//! The embedded MQTT broker (v3.1, v3.1.1, v5), on rmqtt.
+//! The embedded MQTT broker (v3.1, v3.1.1, v5): its own session layer on the packets of `rmqtt-codec`.
 //!
 //! Promise: a publish with QoS 1 or 2 on a topic that a source has claimed is acknowledged (PUBACK, PUBREC) only
 //! after the source said that the message is on stable storage. When that cannot happen (the log failed, the source
@@ -6,81 +6,74 @@
 //! message and sends it again. Publishes of QoS 0 are handed over too, without a wait for durability. Afterwards the
 //! message is routed to ordinary MQTT subscribers, so nobody downstream sees what was not recorded.
 //!
-//! One connection, one publish at a time: rmqtt's session loop finishes a packet before it reads the next
-//! (`SessionState::run_loop` awaits `process_mqtt_message`, which awaits the hook that waits here). So a device has at
-//! most one message between the broker and the log, whatever its own window, its throughput is one message per log
-//! write, and its messages are recorded in the order in which it sent them. Different connections are different tasks
-//! and wait side by side: with N devices, N messages share one write of the log. A device that must send faster than
-//! the log writes opens more connections (or sends batches). While a connection waits, nothing else on it is read,
-//! PINGREQ included; a device whose keep-alive is shorter than a stall of the disk reconnects and sends again.
+//! Many publishes of one connection may be on their way to the log at once, up to `inflight` of the limits (the receive
+//! maximum that v5 clients are told). They are recorded, routed and acknowledged in the order in which the client sent
+//! them. Publishes of all connections share the log's writes.
 //!
-//! Sessions and retained messages live in memory: after a restart of the process subscribers subscribe again. QoS 2
-//! from a device is exactly-once while its connection lasts; a device that reconnects in between sends again.
+//! Overload pushes back: a client is not read while its window is full, while the source that it publishes to has no
+//! room, while it is over its rate limit, or while it does not read itself; TCP tells it so. Nothing is dropped, except
+//! for a subscriber that is away or too slow and has reached `queued_messages` or `queued_bytes`: what comes on top is
+//! dropped for that subscriber and counted. A slow subscriber must not slow down the recording.
+//!
+//! QoS 2 from a device is recorded once while the process lives, also when the device reconnects to its session in
+//! between. The packet identifier is kept in the state folder before PUBREC is sent, so what was answered with PUBREC
+//! is recognised after a restart too. Between the write of the log and that of the state the process may die: a device
+//! that repeats such a publish has it recorded twice, never lost; `clean` with `dedup` removes it.
+//!
+//! With a state folder, sessions, subscriptions, queued messages and retained messages survive a restart, and PUBACK
+//! also waits until what a publish changed among them is on stable storage. What a subscriber had been sent and not
+//! acknowledged is sent again under a new packet identifier. Without a folder all of it is in memory.
+//!
+//! Several processes may share an address (`reuse_port`): the system gives each connection to one of them. Sessions,
+//! subscriptions and retained messages belong to one process; devices that only publish do not notice.
+
+mod admission;
+mod claims;
+mod connection;
+mod core;
+mod gate;
+mod handshake;
+mod kept;
+mod limiter;
+mod link;
+mod listener;
+mod publishing;
+mod retained;
+mod rules;
+mod session;
+mod settings;
+mod state_file;
+mod stream;
+mod subscribing;
+mod subscriptions;
+mod tls;
+mod token;
+mod users;
+mod window;
+mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use rmqtt::context::ServerContext;
-use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
-use rmqtt::net::Builder;
-use rmqtt::server::MqttServer;
-use rmqtt::types::{FromType, Message, Publish, PublishAclResult, Reason};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use twinlake_contracts::{Error, Result};
 
-use crate::broker_claims::{Attachment, Claims, Offer};
-use crate::broker_retained::Retained;
-use crate::received_at::RECEIVED_AT_PROPERTY;
+pub(crate) use self::claims::Attachment;
+use self::claims::Claims;
+use self::core::Core;
+use self::gate::Gate;
+pub(crate) use self::link::Receipt;
+pub use self::rules::AccessRule;
+pub use self::settings::{BrokerLimits, BrokerOptions, BrokerSettings, BrokerTls};
+use self::state_file::StateFile;
+pub use self::token::{TokenAlgorithm, TokenSettings};
+pub use self::users::hash_password;
 use crate::topic_filter::TopicFilter;
-
-/// Certificate files of a broker that listens with TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BrokerTls {
-    /// The certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// The private key, PEM.
-    pub key: PathBuf,
-    /// Certificates of the authorities that may sign device certificates, PEM; when given, a device must show one.
-    pub client_authority: Option<PathBuf>,
-}
-
-/// How a broker is started.
-#[derive(Debug, Clone)]
-pub struct BrokerSettings {
-    /// The address to listen on, `host:port`; port 0 takes a free one.
-    pub listen: String,
-    /// Certificate files; plain TCP without them.
-    pub tls: Option<BrokerTls>,
-    /// Sets of topic filters that sources will record. Named here, publishers on them wait for their source instead of
-    /// being acknowledged for a message that nobody records. The broker takes no connection before these are set.
-    pub claims: Vec<Vec<String>>,
-    /// The largest packet that is taken, in bytes.
-    pub max_packet_bytes: u32,
-    /// How long a publish on a claimed topic waits for a source to attach before its connection is closed.
-    pub patience: Duration,
-}
-
-impl BrokerSettings {
-    /// Plain TCP on `listen` with the defaults: packets to 1 MiB, 30 s of patience.
-    pub fn new(listen: impl Into<String>) -> Self {
-        Self {
-            listen: listen.into(),
-            tls: None,
-            claims: Vec::new(),
-            max_packet_bytes: 1024 * 1024,
-            patience: Duration::from_secs(30),
-        }
-    }
-}
 
 /// What a broker has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -91,19 +84,21 @@ pub struct BrokerStats {
     pub messages: u64,
     /// Publishes that sources took (and, for QoS 1 and 2, made durable).
     pub recorded: u64,
-    /// Publishes that were not acknowledged because they could not be recorded.
+    /// Publishes that were not acknowledged because they could not be recorded, or were not allowed.
     pub refused: u64,
     /// Publishes that wait for durability now.
     pub waiting: u64,
+    /// Messages that a subscriber did not get because its queue was full.
+    pub dropped: u64,
 }
 
 /// An embedded broker. Dropping the last handle closes it.
 pub struct Broker {
     address: SocketAddr,
-    context: ServerContext,
-    claims: Arc<Claims>,
-    messages: Arc<AtomicU64>,
+    core: Arc<Core>,
+    open: Arc<AtomicUsize>,
     accept: JoinHandle<()>,
+    sweep: JoinHandle<()>,
 }
 
 /// The brokers of this process by the address they listen on.
@@ -111,8 +106,8 @@ static BROKERS: LazyLock<tokio::sync::Mutex<HashMap<SocketAddr, Weak<Broker>>>> 
     LazyLock::new(Default::default);
 
 impl Broker {
-    /// Starts a broker, or gives the one that this process already has on that address (its TLS and limits stay as
-    /// they are; the claims are added).
+    /// Starts a broker, or gives the one that this process already has on that address (its options and limits stay
+    /// as they are; the claims are added).
     pub async fn start(settings: BrokerSettings) -> Result<Arc<Self>> {
         let claims =
             settings.claims.iter().map(|texts| TopicFilter::parse_all(texts)).collect::<Result<Vec<_>>>()?;
@@ -129,17 +124,17 @@ impl Broker {
                 .and_then(|(_, broker)| broker.upgrade());
             if let Some(broker) = shared.filter(|broker| !broker.accept.is_finished()) {
                 for filters in claims {
-                    broker.claims.claim(filters);
+                    broker.core.claims.claim(filters);
                 }
                 return Ok(broker);
             }
         }
-        let broker = Arc::new(Self::listen(wanted, &settings, claims).await?);
+        let broker = Arc::new(Self::listen(wanted, &settings, claims)?);
         brokers.insert(broker.address, Arc::downgrade(&broker));
         Ok(broker)
     }
 
-    async fn listen(
+    fn listen(
         wanted: SocketAddr,
         settings: &BrokerSettings,
         filters: Vec<Vec<TopicFilter>>,
@@ -148,58 +143,23 @@ impl Broker {
         for filters in filters {
             claims.claim(filters);
         }
-        let messages = Arc::new(AtomicU64::new(0));
-
-        // No refusal of connections by CPU load: a loaded machine slows devices down, it does not turn them away.
-        let context = ServerContext::new().busy_check_enable(false).build().await;
-        *context.extends.retain_mut().await = Box::new(Retained::default());
-        let register = context.extends.hook_mgr().register();
-        let gate = Gate { claims: Arc::clone(&claims), messages: Arc::clone(&messages) };
-        register.add(Type::MessagePublishCheckAcl, Box::new(gate.clone())).await;
-        register.add(Type::MessagePublish, Box::new(gate)).await;
-        // Never stopped again: rmqtt holds the hook table's lock while a hook waits.
-        register.start().await;
-
-        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let mut builder = Builder::new()
-            .name("twinlake")
-            .laddr(wanted)
-            .reuseaddr(Some(true))
-            .nodelay(true)
-            .backlog(1024)
-            .max_packet_size(settings.max_packet_bytes)
-            .max_inflight(NonZeroU16::new(1024).unwrap_or(NonZeroU16::MIN))
-            .max_mqueue_len(100_000)
-            .allow_anonymous(true);
-        if let Some(tls) = &settings.tls {
-            builder = builder
-                .tls_cert(Some(path(&tls.certificate)))
-                .tls_key(Some(path(&tls.key)))
-                .tls_cross_certificate(tls.client_authority.is_some())
-                .tls_client_ca_certs(tls.client_authority.as_ref().map(path));
-        }
-        let listener = builder.bind().map_err(|error| {
-            Error::config(format!("the MQTT broker cannot listen on {wanted}: {error}"))
-                .with_help("another program may listen there; choose another address")
-        })?;
+        let options = &settings.options;
+        let tls = settings.tls.as_ref().or(options.tls.as_ref());
+        let certificates = tls.is_some_and(|tls| tls.client_authority.is_some());
+        let gate = Gate::open(options, certificates, wanted.ip().is_loopback())?;
+        let acceptor = tls.map(tls::acceptor).transpose()?;
+        let listener = listener::bind(wanted, options.reuse_port)?;
+        let state = options.state.as_deref().map(StateFile::open).transpose()?;
         let address =
             listener.local_addr().map_err(|error| Error::internal(format!("local address: {error}")))?;
-        let listener = if settings.tls.is_some() {
-            listener.tls().map_err(|error| {
-                Error::config(format!("the MQTT broker's TLS files cannot be used: {error:#}"))
-                    .with_help("'certificate' and 'key' are PEM files that belong together")
-            })?
-        } else {
-            listener.tcp().map_err(Error::internal)?
-        };
-        let server = MqttServer::new(context.clone()).listener_by_id(listener, 1).build();
-        let accept = tokio::spawn(async move {
-            if let Err(error) = server.run().await {
-                tracing::error!(%error, "the MQTT broker stopped accepting connections");
-            }
-        });
+        let limits = options.limits.clone();
+        let core = Arc::new(Core::new(claims, limits, gate, settings.max_packet_bytes, state));
+        let open = Arc::new(AtomicUsize::new(0));
+        let accept =
+            tokio::spawn(listener::accept(listener, acceptor, Arc::clone(&core), Arc::clone(&open)));
+        let sweep = tokio::spawn(sweep(Arc::clone(&core)));
         tracing::info!(%address, "MQTT broker listens");
-        Ok(Self { address, context, claims, messages, accept })
+        Ok(Self { address, core, open, accept, sweep })
     }
 
     /// The address it listens on, with the port that was chosen.
@@ -209,25 +169,26 @@ impl Broker {
 
     /// Counters, for metrics.
     pub fn stats(&self) -> BrokerStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.core.counters;
         BrokerStats {
-            connections: u64::try_from(self.context.connections.count()).unwrap_or(0),
-            messages: read(&self.messages),
-            recorded: read(&self.claims.taken),
-            refused: read(&self.claims.refused),
-            waiting: read(&self.claims.waiting),
+            connections: counters.connections.load(Ordering::Relaxed) as u64,
+            messages: counters.messages.load(Ordering::Relaxed),
+            recorded: counters.recorded.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            waiting: counters.waiting.load(Ordering::Relaxed),
+            dropped: counters.dropped.load(Ordering::Relaxed),
         }
     }
 
     /// Gives up a claim that no source is attached to: messages on these topics are acknowledged and routed without
     /// being recorded. For a pipeline that was removed for good.
     pub fn forget(&self, topics: &[String]) -> Result<()> {
-        self.claims.forget(&TopicFilter::parse_all(topics)?);
+        self.core.claims.forget(&TopicFilter::parse_all(topics)?);
         Ok(())
     }
 
     pub(crate) fn attach(&self, filters: Vec<TopicFilter>, minimum_qos: u8, capacity: usize) -> Attachment {
-        self.claims.attach(filters, minimum_qos, capacity)
+        self.core.claims.attach(filters, minimum_qos, capacity)
     }
 
     /// Stops: no new connection, waiting publishes are refused without an acknowledgement, attached sources see the
@@ -240,38 +201,40 @@ impl Broker {
         }
         drop(brokers);
         for _ in 0..500 {
-            let open = self.context.connections.count() > 0 || self.context.handshakings.count() > 0;
-            if !open && self.accept.is_finished() {
+            if self.open.load(Ordering::Acquire) == 0 && self.accept.is_finished() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
             // Again, for a connection that was being made when the others were closed.
-            self.close_sessions();
+            self.core.end_connections();
         }
+        self.core.close_state();
         tracing::info!(address = %self.address, "MQTT broker closed");
     }
 
     fn close(&self) {
+        self.core.closing.store(true, Ordering::Release);
         self.accept.abort();
-        self.claims.close();
-        self.close_sessions();
-    }
-
-    fn close_sessions(&self) {
-        if let Ok(shared) = self.context.extends.shared.try_read() {
-            for entry in shared.iter() {
-                if let Some(session) = entry.tx() {
-                    // A session that is gone already needs no word.
-                    let _ = session.unbounded_send(Message::Closed(Reason::ConnectRemoteClose));
-                }
-            }
-        }
+        self.sweep.abort();
+        self.core.claims.close();
+        self.core.end_connections();
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Lets time pass for the broker.
+async fn sweep(core: Arc<Core>) {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.sweep(start.elapsed().as_secs() as u32);
     }
 }
 
@@ -282,54 +245,4 @@ async fn resolve(listen: &str) -> Result<SocketAddr> {
     };
     let mut found = tokio::net::lookup_host(listen).await.map_err(|error| wrong(error.to_string()))?;
     found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
-}
-
-/// The two hooks: publishes of devices pass `MessagePublishCheckAcl`, the only hook that can refuse without an
-/// acknowledgement; last wills never pass it, so they are taken at `MessagePublish`.
-#[derive(Clone)]
-struct Gate {
-    claims: Arc<Claims>,
-    messages: Arc<AtomicU64>,
-}
-
-impl Gate {
-    async fn offer(&self, publish: &Publish, waits: bool) -> Result<(), crate::broker_claims::Refusal> {
-        self.messages.fetch_add(1, Ordering::Relaxed);
-        let received_at = publish.properties.as_ref().and_then(|properties| {
-            properties.user_properties.iter().find(|(name, _)| name == RECEIVED_AT_PROPERTY)
-        });
-        let qos = publish.qos.value();
-        self.claims
-            .offer(Offer {
-                topic: &publish.topic,
-                payload: &publish.payload,
-                received_at: received_at.map(|(_, value)| value.as_ref()),
-                qos,
-                waits: waits && qos > 0,
-            })
-            .await
-    }
-}
-
-#[async_trait]
-impl Handler for Gate {
-    async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
-        match parameter {
-            Parameter::MessagePublishCheckAcl(session, publish) => match self.offer(publish, true).await {
-                Err(refusal) if publish.qos.value() > 0 => {
-                    tracing::warn!(client = %session.id.client_id, topic = %publish.topic,
-                        "a message was not acknowledged: {}", refusal.text());
-                    let refused = PublishAclResult::rejected(true, Some(refusal.text().into()));
-                    (false, Some(HookResult::PublishAclResult(refused)))
-                }
-                _ => (true, result),
-            },
-            Parameter::MessagePublish(_, from, publish) if matches!(from.typ(), FromType::LastWill) => {
-                // Nobody is there any more to be refused; the counter shows a will that was not recorded.
-                let _ = self.offer(publish, false).await;
-                (true, result)
-            }
-            _ => (true, result),
-        }
-    }
 }

@@ -10,8 +10,6 @@
 //! [`Component`]: twinlake_contracts::Component
 
 mod broker;
-mod broker_claims;
-mod broker_retained;
 mod files;
 mod files_reader;
 mod mqtt;
@@ -22,7 +20,10 @@ pub mod replay;
 mod replay_publish;
 mod topic_filter;
 
-pub use broker::{Broker, BrokerSettings, BrokerStats, BrokerTls};
+pub use broker::{
+    AccessRule, Broker, BrokerLimits, BrokerOptions, BrokerSettings, BrokerStats, BrokerTls, TokenAlgorithm,
+    TokenSettings, hash_password,
+};
 pub use files::{FilesSettings, LineFormat, Replay, Split};
 pub use mqtt::{MqttSettings, Protocol};
 pub use mqtt_broker::MqttBrokerSettings;

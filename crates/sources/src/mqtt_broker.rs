@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::oneshot;
 use twinlake_contracts::{Checkpoint, Component, Error, Message, MessageStream, Position, Result, Source};
 
-use crate::broker::{Broker, BrokerSettings, BrokerTls};
+use crate::broker::{Broker, BrokerSettings, BrokerTls, Receipt};
 use crate::received_at::ReceivedAt;
 use crate::topic_filter::TopicFilter;
 
@@ -77,7 +76,7 @@ impl Component for MqttBrokerSettings {
 #[derive(Default)]
 struct Unsaid {
     closed: bool,
-    queue: VecDeque<(u64, oneshot::Sender<()>)>,
+    queue: VecDeque<(u64, Receipt)>,
 }
 
 fn lock(unsaid: &Mutex<Unsaid>) -> MutexGuard<'_, Unsaid> {
@@ -110,10 +109,10 @@ impl Source for MqttBrokerSource {
         Ok(Box::pin(async_stream::stream! {
             while let Some(delivery) = attachment.deliveries.recv().await {
                 ordinal += 1;
-                if let Some(durable) = delivery.durable {
+                if let Some(receipt) = delivery.receipt {
                     let mut unsaid = lock(&unsaid);
                     if !unsaid.closed {
-                        unsaid.queue.push_back((ordinal, durable));
+                        unsaid.queue.push_back((ordinal, receipt));
                     }
                 }
                 yield Ok(Message {
@@ -129,9 +128,8 @@ impl Source for MqttBrokerSource {
     async fn acknowledge(&mut self, upto: &Checkpoint) -> Result<()> {
         let mut unsaid = lock(&self.unsaid);
         while unsaid.queue.front().is_some_and(|(ordinal, _)| *ordinal <= upto.ordinal()) {
-            if let Some((_, durable)) = unsaid.queue.pop_front() {
-                // The device may have gone meanwhile; it will send again.
-                let _ = durable.send(());
+            if let Some((_, receipt)) = unsaid.queue.pop_front() {
+                receipt.confirm();
             }
         }
         Ok(())

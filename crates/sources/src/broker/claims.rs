@@ -1,19 +1,22 @@
 //! Which source records which topics, and the hand-over of a publish to it.
 //!
 //! A *claim* is a set of topic filters whose messages a source makes durable. While a source is attached to the claim,
-//! a publish goes to it through a bounded channel, and the publisher waits until the source says that the message is
-//! on stable storage. A claim outlives its source: between one source and the next (a pipeline that restarts, a
-//! service that is still starting) publishers wait, and are refused after [`Claims::patience`]; they are never told
+//! a publish goes to it through a bounded channel with a [`Receipt`], which the source confirms when the message is on
+//! stable storage. A claim outlives its source: between one source and the next (a pipeline that restarts, a service
+//! that is still starting) publishers wait, and are refused after the patience of the settings; they are never told
 //! "received" for a message that nobody records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use rmqtt_codec::types::Publish;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::link::Receipt;
+use crate::received_at::RECEIVED_AT_PROPERTY;
 use crate::topic_filter::TopicFilter;
 
 /// A publish on its way to a source.
@@ -23,18 +26,19 @@ pub(crate) struct Delivery {
     pub(crate) payload: Bytes,
     /// The value of the user property `received_at`.
     pub(crate) received_at: Option<String>,
-    /// Told when the message is durable; dropped untold when it will not be. `None` when nobody waits (QoS 0).
-    pub(crate) durable: Option<oneshot::Sender<()>>,
+    /// Confirmed when the message is durable; dropped when it will not be. `None` when nobody waits (QoS 0, wills).
+    pub(crate) receipt: Option<Receipt>,
 }
 
-/// A publish as the hook sees it.
-pub(crate) struct Offer<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) payload: &'a Bytes,
-    pub(crate) received_at: Option<&'a str>,
-    pub(crate) qos: u8,
-    /// Whether the publisher waits for an acknowledgement.
-    pub(crate) waits: bool,
+impl Delivery {
+    pub(crate) fn new(publish: &Publish) -> Self {
+        let received_at = publish.properties.as_ref().and_then(|properties| {
+            let mut found = properties.user_properties.iter().filter(|(name, _)| name == RECEIVED_AT_PROPERTY);
+            found.next().map(|(_, value)| value.to_string())
+        });
+        let topic: &str = &publish.topic;
+        Self { topic: topic.into(), payload: publish.payload.clone(), received_at, receipt: None }
+    }
 }
 
 /// Why a publish must not be acknowledged.
@@ -58,6 +62,15 @@ impl Refusal {
     }
 }
 
+/// How an offer went.
+#[derive(Debug)]
+pub(crate) enum Offered {
+    /// So many sources have taken the message; 0 when no claim takes it.
+    Taken(u32),
+    /// So many sources have taken it; the claims of `left` have no room or no source at the moment.
+    Waiting { taken: u32, left: Vec<u64> },
+}
+
 struct Claim {
     id: u64,
     filters: Vec<TopicFilter>,
@@ -66,46 +79,44 @@ struct Claim {
 }
 
 impl Claim {
-    fn takes(&self, offer: &Offer<'_>) -> bool {
-        offer.qos >= self.minimum_qos && self.filters.iter().any(|filter| filter.matches(offer.topic))
+    fn takes(&self, topic: &str, qos: u8) -> bool {
+        qos >= self.minimum_qos && self.filters.iter().any(|filter| filter.matches(topic))
     }
 }
 
 /// All claims of one broker.
 pub(crate) struct Claims {
-    table: Mutex<Vec<Claim>>,
+    table: RwLock<Vec<Claim>>,
     next_id: AtomicU64,
     /// Changes with each attachment, so that waiting publishers look again.
     changed: watch::Sender<u64>,
     closing: watch::Sender<bool>,
     /// How long a publish waits for a source to attach.
     patience: Duration,
-    pub(crate) taken: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) waiting: AtomicU64,
 }
 
 impl Claims {
     pub(crate) fn new(patience: Duration) -> Self {
         Self {
-            table: Mutex::new(Vec::new()),
+            table: RwLock::new(Vec::new()),
             next_id: AtomicU64::new(1),
             changed: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             patience,
-            taken: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Vec<Claim>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Claim>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Claim>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claims topics before a source attaches; a claim for the same filters that has no source counts as this one.
     pub(crate) fn claim(&self, filters: Vec<TopicFilter>) {
-        let mut table = self.table();
+        let mut table = self.write();
         if !table.iter().any(|claim| claim.filters == filters) {
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             table.push(Claim { id, filters, minimum_qos: 0, sender: None });
@@ -114,7 +125,7 @@ impl Claims {
 
     /// Gives up the claims for these filters that have no source: their messages are only routed from now on.
     pub(crate) fn forget(&self, filters: &[TopicFilter]) {
-        self.table().retain(|claim| claim.sender.is_some() || claim.filters != filters);
+        self.write().retain(|claim| claim.sender.is_some() || claim.filters != filters);
         self.changed.send_modify(|version| *version += 1);
     }
 
@@ -127,7 +138,7 @@ impl Claims {
     ) -> Attachment {
         let (sender, deliveries) = mpsc::channel(capacity.max(1));
         let id = {
-            let mut table = self.table();
+            let mut table = self.write();
             let orphan = table.iter_mut().find(|claim| claim.sender.is_none() && claim.filters == filters);
             if let Some(claim) = orphan {
                 claim.sender = Some(sender);
@@ -139,81 +150,82 @@ impl Claims {
                 id
             }
         };
-        if *self.closing.borrow() {
-            self.detach(id);
+        if *self.closing.borrow()
+            && let Some(claim) = self.write().iter_mut().find(|claim| claim.id == id)
+        {
+            claim.sender = None;
         }
         self.changed.send_modify(|version| *version += 1);
         Attachment { claims: Arc::clone(self), id, deliveries }
     }
 
-    fn detach(&self, id: u64) {
-        if let Some(claim) = self.table().iter_mut().find(|claim| claim.id == id) {
-            claim.sender = None;
-        }
-    }
-
     /// Whoever waits is refused from now on, and attached sources see the end of their stream.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
-        for claim in self.table().iter_mut() {
+        for claim in self.write().iter_mut() {
             claim.sender = None;
         }
         self.changed.send_modify(|version| *version += 1);
     }
 
-    /// Hands a publish to every source whose claim takes it. When this returns `Ok` and the publisher waits, every
-    /// such source has said that the message is durable.
-    pub(crate) async fn offer(&self, offer: Offer<'_>) -> Result<(), Refusal> {
-        let ids: Vec<u64> =
-            self.table().iter().filter(|claim| claim.takes(&offer)).map(|claim| claim.id).collect();
-        if ids.is_empty() {
-            return Ok(());
+    /// Hands a publish to every source whose claim takes it, as far as that goes without waiting. `receipt` makes the
+    /// receipt for each source, or `None` when nobody waits for the message to be durable.
+    pub(crate) fn offer(&self, publish: &Publish, receipt: impl Fn() -> Option<Receipt>) -> Offered {
+        let (topic, qos) = (&publish.topic, publish.qos.value());
+        let table = self.read();
+        let mut taken = 0;
+        let mut left = Vec::new();
+        for claim in table.iter().filter(|claim| claim.takes(topic, qos)) {
+            let permit = claim.sender.as_ref().and_then(|sender| sender.try_reserve().ok());
+            match permit {
+                Some(permit) => {
+                    permit.send(Delivery { receipt: receipt(), ..Delivery::new(publish) });
+                    taken += 1;
+                }
+                None => left.push(claim.id),
+            }
         }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut closing = self.closing.subscribe();
-        let outcome = tokio::select! {
-            biased;
-            outcome = self.hand_over(&ids, &offer) => outcome,
-            _ = closing.wait_for(|closing| *closing) => Err(Refusal::Closing),
-        };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let counter = if outcome.is_ok() { &self.taken } else { &self.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
-        outcome
+        if left.is_empty() { Offered::Taken(taken) } else { Offered::Waiting { taken, left } }
     }
 
-    async fn hand_over(&self, ids: &[u64], offer: &Offer<'_>) -> Result<(), Refusal> {
-        let topic: Arc<str> = offer.topic.into();
-        let mut durables = Vec::new();
-        for id in ids {
-            let (told, durable) = oneshot::channel();
-            let mut delivery = Delivery {
-                topic: Arc::clone(&topic),
-                payload: offer.payload.clone(),
-                received_at: offer.received_at.map(str::to_owned),
-                durable: offer.waits.then_some(told),
-            };
+    /// Hands a publish to the claims that had no room, and waits for room or for a source. Returns how many took it.
+    pub(crate) async fn wait(
+        &self,
+        left: Vec<u64>,
+        publish: &Publish,
+        receipt: impl Fn() -> Option<Receipt>,
+    ) -> Result<u32, Refusal> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            outcome = self.hand_over(&left, publish, receipt) => outcome,
+            _ = closing.wait_for(|closing| *closing) => Err(Refusal::Closing),
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        left: &[u64],
+        publish: &Publish,
+        receipt: impl Fn() -> Option<Receipt>,
+    ) -> Result<u32, Refusal> {
+        let mut taken = 0;
+        for id in left {
             let deadline = Instant::now() + self.patience;
             let mut changed = self.changed.subscribe();
             loop {
                 changed.mark_unchanged();
-                let sender = match self.table().iter().find(|claim| claim.id == *id) {
+                let sender = match self.read().iter().find(|claim| claim.id == *id) {
                     Some(claim) => claim.sender.clone(),
                     None => break, // forgotten meanwhile
                 };
                 if let Some(sender) = sender {
-                    match sender.send(delivery).await {
-                        Ok(()) => {
-                            if offer.waits {
-                                durables.push(durable);
-                            }
-                            break;
-                        }
-                        Err(mpsc::error::SendError(back)) => {
-                            delivery = back;
-                            self.detach_closed(*id);
-                        }
+                    if let Ok(permit) = sender.reserve().await {
+                        permit.send(Delivery { receipt: receipt(), ..Delivery::new(publish) });
+                        taken += 1;
+                        break;
                     }
+                    self.detach_closed(*id);
                 }
                 if *self.closing.borrow() {
                     return Err(Refusal::Closing);
@@ -224,14 +236,11 @@ impl Claims {
                 }
             }
         }
-        for durable in durables {
-            durable.await.map_err(|_| Refusal::NotDurable)?;
-        }
-        Ok(())
+        Ok(taken)
     }
 
     fn detach_closed(&self, id: u64) {
-        if let Some(claim) = self.table().iter_mut().find(|claim| claim.id == id)
+        if let Some(claim) = self.write().iter_mut().find(|claim| claim.id == id)
             && claim.sender.as_ref().is_some_and(mpsc::Sender::is_closed)
         {
             claim.sender = None;
@@ -257,53 +266,69 @@ impl Drop for Attachment {
 
 #[cfg(test)]
 mod tests {
+    use rmqtt_codec::types::QoS;
+
+    use super::super::link::Link;
     use super::*;
 
     fn filters(text: &str) -> Vec<TopicFilter> {
         vec![TopicFilter::parse(text).expect("filter")]
     }
 
-    fn offer<'a>(topic: &'a str, payload: &'a Bytes) -> Offer<'a> {
-        Offer { topic, payload, received_at: None, qos: 1, waits: true }
+    fn publish(topic: &'static str) -> Publish {
+        Publish {
+            dup: false,
+            retain: false,
+            qos: QoS::AtLeastOnce,
+            topic: topic.into(),
+            packet_id: None,
+            payload: Bytes::from_static(b"x"),
+            properties: None,
+        }
     }
 
     #[tokio::test]
     async fn a_claim_without_a_source_makes_publishers_wait_then_refuses() {
         let claims = Arc::new(Claims::new(Duration::from_millis(400)));
         claims.claim(filters("a/#"));
-        let payload = Bytes::from_static(b"x");
-        assert_eq!(claims.offer(offer("b", &payload)).await, Ok(()), "unclaimed topics are only routed");
-        assert_eq!(claims.offer(offer("a/1", &payload)).await, Err(Refusal::NoSource));
+        assert!(matches!(claims.offer(&publish("b"), || None), Offered::Taken(0)), "only routed");
+        let Offered::Waiting { taken: 0, left } = claims.offer(&publish("a/1"), || None) else {
+            panic!("it must wait")
+        };
+        assert_eq!(claims.wait(left.clone(), &publish("a/1"), || None).await, Err(Refusal::NoSource));
         let late = {
             let claims = Arc::clone(&claims);
-            tokio::spawn(async move { claims.offer(offer("a/1", &Bytes::from_static(b"x"))).await })
+            tokio::spawn(async move { claims.wait(left, &publish("a/1"), || None).await })
         };
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut source = claims.attach(filters("a/#"), 0, 4);
-        let delivery = source.deliveries.recv().await.expect("delivery");
-        assert!(!late.is_finished(), "not durable yet");
-        delivery.durable.expect("waits").send(()).expect("told");
-        assert_eq!(late.await.expect("task"), Ok(()));
+        assert!(source.deliveries.recv().await.is_some());
+        assert_eq!(late.await.expect("task"), Ok(1));
     }
 
     #[tokio::test]
-    async fn a_source_that_goes_away_or_a_closing_broker_refuses() {
+    async fn a_full_channel_makes_publishers_wait_and_a_closing_broker_refuses_them() {
         let claims = Arc::new(Claims::new(Duration::from_secs(30)));
-        let mut source = claims.attach(filters("#"), 0, 4);
+        let mut source = claims.attach(filters("#"), 0, 1);
+        assert!(matches!(claims.offer(&publish("a"), || None), Offered::Taken(1)));
+        let Offered::Waiting { left, .. } = claims.offer(&publish("a"), || None) else { panic!("full") };
         let pending = {
             let claims = Arc::clone(&claims);
-            tokio::spawn(async move { claims.offer(offer("a", &Bytes::new())).await })
+            tokio::spawn(async move { claims.wait(left, &publish("a"), || None).await })
         };
-        drop(source.deliveries.recv().await);
-        assert_eq!(pending.await.expect("task"), Err(Refusal::NotDurable));
-        let pending = {
-            let claims = Arc::clone(&claims);
-            tokio::spawn(async move { claims.offer(offer("a", &Bytes::new())).await })
-        };
-        let held = source.deliveries.recv().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         claims.close();
         assert_eq!(pending.await.expect("task"), Err(Refusal::Closing));
+        assert!(source.deliveries.recv().await.is_some());
         assert!(source.deliveries.recv().await.is_none(), "the stream ends");
-        drop(held);
+    }
+
+    #[test]
+    fn a_receipt_tells_the_truth_either_way() {
+        let link = Arc::new(Link::new(0, 0));
+        Receipt::new(Arc::clone(&link), 1).confirm();
+        drop(Receipt::new(Arc::clone(&link), 2));
+        assert_eq!(link.take_told(), [(1, true), (2, false)]);
+        assert!(link.take_told().is_empty());
     }
 }
