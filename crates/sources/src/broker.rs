@@ -134,11 +134,7 @@ impl Broker {
         Ok(broker)
     }
 
-    fn listen(
-        wanted: SocketAddr,
-        settings: &BrokerSettings,
-        filters: Vec<Vec<TopicFilter>>,
-    ) -> Result<Self> {
+    fn listen(wanted: SocketAddr, settings: &BrokerSettings, filters: Vec<Vec<TopicFilter>>) -> Result<Self> {
         let claims = Arc::new(Claims::new(settings.patience));
         for filters in filters {
             claims.claim(filters);
@@ -155,8 +151,7 @@ impl Broker {
         let limits = options.limits.clone();
         let core = Arc::new(Core::new(claims, limits, gate, settings.max_packet_bytes, state));
         let open = Arc::new(AtomicUsize::new(0));
-        let accept =
-            tokio::spawn(listener::accept(listener, acceptor, Arc::clone(&core), Arc::clone(&open)));
+        let accept = tokio::spawn(listener::accept(listener, acceptor, Arc::clone(&core), Arc::clone(&open)));
         let sweep = tokio::spawn(sweep(Arc::clone(&core)));
         tracing::info!(%address, "MQTT broker listens");
         Ok(Self { address, core, open, accept, sweep })

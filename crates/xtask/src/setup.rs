@@ -8,8 +8,13 @@ use anyhow::{Context, Result, bail};
 use crate::run::{output, root, run};
 
 /// Program, Debian package.
-const PROGRAMS: &[(&str, &str)] =
-    &[("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("psql", "postgresql-client")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("psql", "postgresql-client"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+];
 
 /// What the notebook and the client tests import.
 const PYTHON: &[&str] = &[
@@ -19,11 +24,20 @@ const PYTHON: &[&str] = &[
     "matplotlib==3.9.2",
     "psycopg[binary]==3.2.3",
     "deltalake==1.2.1",
+    "paho-mqtt==2.1.0",
 ];
+
+/// What the MQTT client tests import from npm.
+const NODE: &[&str] = &["mqtt@5.16.0"];
 
 /// Where the tests' Python lives; kept with the build so that a second run is quick.
 pub fn python_environment() -> PathBuf {
     target().join("python")
+}
+
+/// Where the tests' npm packages live.
+pub fn node_environment() -> PathBuf {
+    target().join("node")
 }
 
 /// The build folder.
@@ -42,7 +56,8 @@ pub fn setup() -> Result<()> {
         arguments.extend(&missing);
         apt(&arguments)?;
     }
-    python()
+    python()?;
+    node()
 }
 
 /// The path of a program, also in the `sbin` folders that a user's PATH leaves out.
@@ -61,8 +76,23 @@ fn apt(arguments: &[&str]) -> Result<()> {
         command.arg("apt-get");
     }
     run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).context(
-        "cannot install Debian packages; install mosquitto, mosquitto-clients and postgresql-client yourself",
+        "cannot install Debian packages; install mosquitto, mosquitto-clients, postgresql-client, nodejs and npm yourself",
     )
+}
+
+fn node() -> Result<()> {
+    let environment = node_environment();
+    let marker = environment.join("installed.txt");
+    let wanted = NODE.join("\n");
+    if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing npm packages in {}: {}", environment.display(), NODE.join(" "));
+    std::fs::create_dir_all(&environment)?;
+    let npm = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+    run(Command::new("npm").args(npm).arg(&environment).args(NODE))?;
+    std::fs::write(marker, wanted)?;
+    Ok(())
 }
 
 fn python() -> Result<()> {

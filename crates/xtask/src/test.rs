@@ -40,6 +40,7 @@ pub fn bless() -> Result<()> {
 
 fn environment(command: &mut std::process::Command) {
     command.env("TWINLAKE_PYTHON", setup::python_environment().join("bin/python"));
+    command.env("TWINLAKE_NODE_MODULES", setup::node_environment().join("node_modules"));
     // Debug builds of the SQL planner recurse deeply.
     command.env("RUST_MIN_STACK", "16777216");
 }

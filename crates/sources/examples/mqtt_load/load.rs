@@ -44,7 +44,8 @@ pub fn run(options: &HashMap<String, String>) {
     if rate > 0.0 {
         let warm = seconds.min(3.0);
         publish(&mut poll, &mut devices, (rate, warm), (window, &payload), &mut room, &mut Histogram::new());
-        let start = Instant::now();
+        let own_cpu = cpu_ticks(std::process::id());
+        let (start, cpu) = (Instant::now(), cpu_ticks(server));
         publish(&mut poll, &mut devices, (rate, seconds), (window, &payload), &mut room, &mut latencies);
         let elapsed = start.elapsed().as_secs_f64();
         println!(
@@ -56,6 +57,17 @@ pub fn run(options: &HashMap<String, String>) {
             latencies.quantile_ms(0.999),
             latencies.quantile_ms(1.0),
         );
+        if server > 0 {
+            let spent = |process| {
+                let before = if process == server { cpu } else { own_cpu };
+                (cpu_ticks(process) - before) as f64 * 10_000.0 / latencies.total() as f64
+            };
+            println!(
+                "processor time a message: server {:.1} µs, load {:.1} µs",
+                spent(server),
+                spent(std::process::id())
+            );
+        }
         report_memory("after", server, before, connections);
     } else {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
@@ -75,7 +87,7 @@ pub fn run(options: &HashMap<String, String>) {
 /// Waits until every device has its CONNACK.
 fn settle(poll: &mut Poll, devices: &mut [Device], room: &mut [u8], latencies: &mut Histogram) {
     let mut events = Events::with_capacity(1024);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while devices.iter().rev().take(64).any(|device| !device.connected) {
         assert!(Instant::now() < deadline, "no CONNACK within a minute");
         poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
@@ -128,6 +140,13 @@ fn publish(
             device.flush().unwrap();
         }
     }
+}
+
+/// The processor time of a process in hundredths of a second.
+fn cpu_ticks(process: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = text.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum()
 }
 
 /// The resident memory of a process in KiB; 0 when it cannot be read.

@@ -8,7 +8,11 @@
 //!
 //! The load is an open loop: a message is due at its own time whatever the broker does, and its latency counts from
 //! then. `load` uses one thread and one source address, so several can run side by side.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool that reports to a terminal and may give up")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool that reports to a terminal and may give up"
+)]
 
 mod device;
 mod histogram;
@@ -34,7 +38,7 @@ fn main() {
 
 /// An option as a number or a text.
 fn option<T: std::str::FromStr>(options: &HashMap<String, String>, name: &str, default: T) -> T {
-    options.get(name).map_or(default, |text| {
-        text.parse().unwrap_or_else(|_| panic!("--{name} '{text}' cannot be read"))
-    })
+    options
+        .get(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("--{name} '{text}' cannot be read")))
 }

@@ -141,21 +141,16 @@ impl Core {
         let mut over = Vec::new();
         for session in lock(&self.sessions).values() {
             let state = session.state();
-            match &state.link {
-                Some(link) => {
-                    let silent_s = now_s.saturating_sub(link.heard_s.load(Ordering::Relaxed));
-                    if link.patience_s > 0
-                        && silent_s > link.patience_s
-                        && !link.held.load(Ordering::Relaxed)
-                    {
-                        link.end(DisconnectReasonCode::KeepAliveTimeout);
-                    }
+            if let Some(link) = &state.link {
+                let silent_s = now_s.saturating_sub(link.heard_s.load(Ordering::Relaxed));
+                let overdue = link.patience_s > 0 && silent_s > link.patience_s;
+                if overdue && !link.held.load(Ordering::Relaxed) {
+                    link.end(DisconnectReasonCode::KeepAliveTimeout);
                 }
-                None => {
-                    let until = state.ended_at_us.saturating_add(i64::from(state.expiry_s) * 1_000_000);
-                    if state.expiry_s < u32::MAX && until < now {
-                        over.push(Arc::clone(session));
-                    }
+            } else {
+                let until = state.ended_at_us.saturating_add(i64::from(state.expiry_s) * 1_000_000);
+                if state.expiry_s < u32::MAX && until < now {
+                    over.push(Arc::clone(session));
                 }
             }
         }
@@ -178,7 +173,7 @@ impl Core {
         for publish in due {
             self.publish_will(publish);
         }
-        if now_s % 60 == 0 {
+        if now_s.is_multiple_of(60) {
             let topics = super::core::write(&self.retained).expire();
             for topic in topics {
                 self.keep(|| Record::Cleared { topic });

@@ -33,7 +33,8 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub(crate) fn new(publish: &Publish) -> Self {
         let received_at = publish.properties.as_ref().and_then(|properties| {
-            let mut found = properties.user_properties.iter().filter(|(name, _)| name == RECEIVED_AT_PROPERTY);
+            let mut found =
+                properties.user_properties.iter().filter(|(name, _)| name == RECEIVED_AT_PROPERTY);
             found.next().map(|(_, value)| value.to_string())
         });
         let topic: &str = &publish.topic;

@@ -27,6 +27,9 @@ use super::wire::{Incoming, Wire, frame};
 /// How much is read at once, and how much may wait to be written before the client is read again.
 const ROOM_BYTES: usize = 64 * 1024;
 
+/// A block with less room than this is left.
+const SMALL_READ_BYTES: usize = 8 * 1024;
+
 thread_local! {
     /// Where this thread reads into; what is read on is taken out of it without a copy.
     static ROOM: RefCell<BytesMut> = RefCell::new(BytesMut::new());
@@ -73,7 +76,7 @@ pub(crate) struct Connection {
     pub(super) window: Window,
     pub(super) stalled: Option<Stalled>,
     pub(super) limiter: Option<Box<Limiter>>,
-    pub(super) aliases: Option<Box<HashMap<u16, ByteString>>>,
+    pub(super) aliases: HashMap<u16, ByteString>,
 }
 
 impl Connection {
@@ -152,7 +155,10 @@ impl Connection {
         if self.input.is_empty() {
             return ROOM.with_borrow_mut(|room| {
                 room.clear();
-                room.reserve(ROOM_BYTES / 4);
+                // A message keeps the block alive that it was read into, so a block is used up before the next one.
+                if room.capacity() < SMALL_READ_BYTES {
+                    room.reserve(ROOM_BYTES);
+                }
                 ready!(self.poll_bytes(cx, room))?;
                 self.take_in(room)?;
                 if !room.is_empty() {
@@ -211,11 +217,7 @@ impl Connection {
                 }
                 return self.publish(publish);
             }
-            Incoming::Acknowledged(id) => {
-                let number = self.session.acknowledged(id);
-                self.delivered(number);
-            }
-            Incoming::Received(id, true) => {
+            Incoming::Acknowledged(id) | Incoming::Received(id, true) => {
                 let number = self.session.acknowledged(id);
                 self.delivered(number);
             }

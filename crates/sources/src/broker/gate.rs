@@ -88,12 +88,9 @@ mod tests {
             let options = BrokerOptions { anonymous, ..BrokerOptions::default() };
             Gate::open(&options, false, loopback).expect("gate")
         };
-        for (anonymous, loopback, expected) in [
-            (None, true, true),
-            (None, false, false),
-            (Some(true), false, true),
-            (Some(false), true, false),
-        ] {
+        for (anonymous, loopback, expected) in
+            [(None, true, true), (None, false, false), (Some(true), false, true), (Some(false), true, false)]
+        {
             let gate = open(anonymous, loopback);
             let found = gate.admit(&shown(None, None)).await;
             assert_eq!(found.is_some(), expected, "{anonymous:?} {loopback}");

@@ -1,5 +1,6 @@
 //! From an accepted socket to a running connection: TLS, CONNECT, credentials, session, CONNACK.
 
+use std::collections::HashMap;
 use std::io;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
@@ -65,7 +66,8 @@ const UNAVAILABLE: Refusal =
     Refusal(v3::ConnectAckReason::ServiceUnavailable, v5::ConnectAckReason::ServerBusy);
 const BAD_METHOD: Refusal =
     Refusal(v3::ConnectAckReason::NotAuthorized, v5::ConnectAckReason::BadAuthenticationMethod);
-const BAD_WILL: Refusal = Refusal(v3::ConnectAckReason::NotAuthorized, v5::ConnectAckReason::TopicNameInvalid);
+const BAD_WILL: Refusal =
+    Refusal(v3::ConnectAckReason::NotAuthorized, v5::ConnectAckReason::TopicNameInvalid);
 
 /// Lets a client in. `None` when it was refused or went away; it has been told then.
 pub(crate) async fn handshake(
@@ -155,7 +157,7 @@ pub(crate) async fn handshake(
         window: Window::default(),
         stalled: None,
         limiter,
-        aliases: None,
+        aliases: HashMap::new(),
         core,
     })
 }

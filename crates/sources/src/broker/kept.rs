@@ -14,18 +14,48 @@ use super::wire::Options;
 /// One change. Applying a record twice, or one that is older than the state, changes nothing that matters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Record {
-    Session { client: ByteString, expiry_s: u32, ended_at_us: i64 },
-    Gone { client: ByteString },
-    Subscribed { client: ByteString, filter: ByteString, options: Options },
-    Unsubscribed { client: ByteString, filter: ByteString },
-    Queued { client: ByteString, number: u64, message: KeptOutgoing },
+    Session {
+        client: ByteString,
+        expiry_s: u32,
+        ended_at_us: i64,
+    },
+    Gone {
+        client: ByteString,
+    },
+    Subscribed {
+        client: ByteString,
+        filter: ByteString,
+        options: Options,
+    },
+    Unsubscribed {
+        client: ByteString,
+        filter: ByteString,
+    },
+    Queued {
+        client: ByteString,
+        number: u64,
+        message: KeptOutgoing,
+    },
     /// The message was delivered, or will never be.
-    Done { client: ByteString, number: u64 },
+    Done {
+        client: ByteString,
+        number: u64,
+    },
     /// A QoS 2 publish of the client is in the log.
-    Recorded { client: ByteString, packet_id: u16 },
-    Released { client: ByteString, packet_id: u16 },
-    Retained { message: Arc<Message> },
-    Cleared { topic: ByteString },
+    Recorded {
+        client: ByteString,
+        packet_id: u16,
+    },
+    Released {
+        client: ByteString,
+        packet_id: u16,
+    },
+    Retained {
+        message: Arc<Message>,
+    },
+    Cleared {
+        topic: ByteString,
+    },
 }
 
 /// A message that waits for a client.
@@ -123,7 +153,8 @@ impl Kept {
 
     /// The fewest records that add up to this state.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
-        let retained = self.retained.values().map(|message| Record::Retained { message: Arc::clone(message) });
+        let retained =
+            self.retained.values().map(|message| Record::Retained { message: Arc::clone(message) });
         retained.chain(self.sessions.iter().flat_map(|(client, session)| {
             let head = Record::Session {
                 client: client.clone(),

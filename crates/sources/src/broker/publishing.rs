@@ -62,11 +62,10 @@ impl Connection {
         if alias.get() > super::handshake::ALIASES {
             return Err(End::Closed(DisconnectReasonCode::TopicAliasInvalid, None));
         }
-        let aliases = self.aliases.get_or_insert_default();
         if publish.topic.is_empty() {
-            publish.topic = aliases.get(&alias.get()).cloned().ok_or(PROTOCOL)?;
+            publish.topic = self.aliases.get(&alias.get()).cloned().ok_or(PROTOCOL)?;
         } else {
-            aliases.insert(alias.get(), super::wire::detached(&publish.topic));
+            self.aliases.insert(alias.get(), super::wire::detached(&publish.topic));
         }
         Ok(())
     }

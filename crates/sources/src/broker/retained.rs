@@ -46,7 +46,8 @@ impl Retained {
     /// Drops what has expired; returns the topics.
     pub(crate) fn expire(&mut self) -> Vec<ByteString> {
         let now = now_us();
-        let over = self.messages.iter().filter(|(_, message)| message.expires_at_us.is_some_and(|at| at <= now));
+        let over =
+            self.messages.iter().filter(|(_, message)| message.expires_at_us.is_some_and(|at| at <= now));
         let topics: Vec<ByteString> = over.map(|(topic, _)| topic.clone()).collect();
         for topic in &topics {
             self.messages.remove(topic);
@@ -64,7 +65,13 @@ mod tests {
 
     fn message(topic: &'static str, payload: &'static str, expires_at_us: Option<i64>) -> Arc<Message> {
         let payload = Bytes::from_static(payload.as_bytes());
-        Arc::new(Message { topic: topic.into(), payload, properties: None, qos: QoS::AtMostOnce, expires_at_us })
+        Arc::new(Message {
+            topic: topic.into(),
+            payload,
+            properties: None,
+            qos: QoS::AtMostOnce,
+            expires_at_us,
+        })
     }
 
     #[test]

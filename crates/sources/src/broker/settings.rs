@@ -96,11 +96,10 @@ impl BrokerOptions {
         if let Some(tls) = &mut options.tls {
             beside(&mut tls.certificate);
             beside(&mut tls.key);
-            tls.client_authority.as_mut().map(beside);
+            tls.client_authority.iter_mut().for_each(beside);
         }
-        options.users.as_mut().map(beside);
-        options.state.as_mut().map(beside);
-        options.token.as_mut().map(|token| beside(&mut token.key));
+        options.users.iter_mut().chain(&mut options.state).for_each(beside);
+        options.token.iter_mut().for_each(|token| beside(&mut token.key));
         Ok(options)
     }
 }

@@ -162,17 +162,14 @@ impl Subscriptions {
             }
             None => &mut self.root.place(filter).plain,
         };
-        match list.iter_mut().find(|known| Arc::ptr_eq(&known.session, &subscriber.session)) {
-            Some(known) => {
-                known.options = subscriber.options;
-                false
-            }
-            None => {
-                list.push(subscriber);
-                self.count += 1;
-                true
-            }
+        let known = list.iter_mut().find(|known| Arc::ptr_eq(&known.session, &subscriber.session));
+        if let Some(known) = known {
+            known.options = subscriber.options;
+            return false;
         }
+        list.push(subscriber);
+        self.count += 1;
+        true
     }
 
     /// Takes a subscription away; says whether it existed.
@@ -268,10 +265,7 @@ mod tests {
         let mut tree = Subscriptions::default();
         let members = ["one", "two", "three"].map(Session::named);
         for session in &members {
-            tree.subscribe(
-                "$share/g/a/+",
-                Subscriber { session: Arc::clone(session), options: OPTIONS },
-            );
+            tree.subscribe("$share/g/a/+", Subscriber { session: Arc::clone(session), options: OPTIONS });
         }
         let mut all: Vec<_> = (0..6).flat_map(|_| found(&tree, "a/b")).collect();
         all.sort();

@@ -18,10 +18,13 @@ pub fn hash_password(password: &str) -> Result<String> {
     Ok(hash.to_string())
 }
 
+/// What was read from the file, and when the file was changed last by then.
+type Reading = (Option<SystemTime>, Arc<HashMap<String, String>>);
+
 /// The users of one file. The file is read again when it changes.
 pub(crate) struct Users {
     path: PathBuf,
-    read: Mutex<(Option<SystemTime>, Arc<HashMap<String, String>>)>,
+    read: Mutex<Reading>,
     /// Digests of what was verified, so that devices that come again together are not held up by the slow hash.
     verified: Mutex<HashMap<String, [u8; 32]>>,
     /// Verifying is meant to be slow: a storm of connections must not take every processor.
@@ -116,7 +119,8 @@ mod tests {
         let path = folder.path().join("users");
         std::fs::write(&path, "# users\nanna:secret\n").expect("write");
         assert!(Users::open(&path).err().expect("error").to_string().contains("line 2"));
-        let line = |name: &str, password: &str| format!("{name}:{}\n", hash_password(password).expect("hash"));
+        let line =
+            |name: &str, password: &str| format!("{name}:{}\n", hash_password(password).expect("hash"));
         std::fs::write(&path, line("anna", "secret")).expect("write");
         let users = Users::open(&path).expect("users");
         assert!(users.verify("anna", b"secret").await && users.verify("anna", b"secret").await);

@@ -86,8 +86,10 @@ impl Window {
 
     /// The first publish from `sequence` on that is durable, together with all before it, and not yet routed.
     pub(crate) fn durable(&mut self) -> impl Iterator<Item = &mut Pending> {
-        let settled =
-            self.pending.iter_mut().take_while(|pending| !matches!(pending.stage, Stage::Failed | Stage::Log(1..)));
+        let settled = self
+            .pending
+            .iter_mut()
+            .take_while(|pending| !matches!(pending.stage, Stage::Failed | Stage::Log(1..)));
         settled.filter(|pending| pending.stage == Stage::Log(0))
     }
 

@@ -68,11 +68,7 @@ pub(crate) struct Wire(MqttCodec);
 impl Wire {
     pub(crate) fn new(version_5: bool) -> Self {
         // The sizes are checked outside: see `frame`.
-        Self(if version_5 {
-            MqttCodec::V5(v5::Codec::new(0, 0))
-        } else {
-            MqttCodec::V3(v3::Codec::new(0))
-        })
+        Self(if version_5 { MqttCodec::V5(v5::Codec::new(0, 0)) } else { MqttCodec::V3(v3::Codec::new(0)) })
     }
 
     pub(crate) fn version_5(&self) -> bool {
@@ -101,7 +97,12 @@ impl Wire {
         }
     }
 
-    pub(crate) fn connack_v3(&mut self, code: v3::ConnectAckReason, session_present: bool, out: &mut BytesMut) {
+    pub(crate) fn connack_v3(
+        &mut self,
+        code: v3::ConnectAckReason,
+        session_present: bool,
+        out: &mut BytesMut,
+    ) {
         let ack = v3::ConnectAck { return_code: code, session_present };
         self.encode(MqttPacket::V3(v3::Packet::ConnectAck(ack)), out);
     }
@@ -117,11 +118,7 @@ impl Wire {
             let reason_code =
                 if refused { PublishAckReason::NotAuthorized } else { PublishAckReason::Success };
             let ack = v5::PublishAck { packet_id, reason_code, ..Default::default() };
-            MqttPacket::V5(if first {
-                v5::Packet::PublishAck(ack)
-            } else {
-                v5::Packet::PublishReceived(ack)
-            })
+            MqttPacket::V5(if first { v5::Packet::PublishAck(ack) } else { v5::Packet::PublishReceived(ack) })
         } else if first {
             MqttPacket::V3(v3::Packet::PublishAck { packet_id })
         } else {
@@ -198,7 +195,12 @@ impl Wire {
     }
 
     /// DISCONNECT, which only version 5 has from this side.
-    pub(crate) fn disconnect(&mut self, reason: DisconnectReasonCode, text: Option<&str>, out: &mut BytesMut) {
+    pub(crate) fn disconnect(
+        &mut self,
+        reason: DisconnectReasonCode,
+        text: Option<&str>,
+        out: &mut BytesMut,
+    ) {
         if self.version_5() {
             let mut packet = v5::Disconnect::new(reason);
             packet.reason_string = text.map(ByteString::from);
