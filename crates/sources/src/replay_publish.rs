@@ -22,8 +22,7 @@ pub struct PublishSettings {
     pub host: String,
     /// The broker's port.
     pub port: u16,
-    /// How many connections to spread the topics over. A broker that acknowledges after durability takes one message
-    /// of a connection at a time, so many devices are many connections.
+    /// How many connections to spread the topics over, as many devices would.
     pub connections: usize,
     /// How many seconds of the capture pass in one second; 0 publishes as fast as the broker takes it.
     pub speed: f64,

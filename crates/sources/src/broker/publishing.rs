@@ -80,12 +80,12 @@ impl Connection {
             // Version 3 has no word for it but the end; an acknowledgement would be a lie.
             return Err(End::Closed(DisconnectReasonCode::NotAuthorized, None));
         }
+        self.core.counters.waiting.fetch_add(1, Ordering::Relaxed);
         self.hold(publish, Stage::Refused, false);
         Ok(())
     }
 
     fn hold(&mut self, publish: Box<Publish>, stage: Stage, recorded: bool) {
-        self.core.counters.waiting.fetch_add(1, Ordering::Relaxed);
         self.window.push(Pending { publish, stage, recorded });
     }
 
@@ -93,6 +93,8 @@ impl Connection {
     fn offer(&mut self, publish: Box<Publish>) {
         let waits = publish.qos > QoS::AtMostOnce;
         let sequence = self.window.next();
+        // Counted before a source can see it.
+        self.core.counters.waiting.fetch_add(u64::from(waits), Ordering::Relaxed);
         let receipt = |link: &Arc<_>| waits.then(|| Receipt::new(Arc::clone(link), sequence));
         match self.core.claims.offer(&publish, || receipt(&self.link)) {
             Offered::Taken(taken) if waits => self.hold(publish, Stage::Log(taken), taken > 0),

@@ -273,7 +273,7 @@ mod tests {
         std::fs::write(&path, bytes).expect("write");
         let (file, kept) = StateFile::open(folder.path()).expect("open");
         assert_eq!(kept.sessions.keys().map(|key| &**key).collect::<Vec<&str>>(), ["a"]);
-        let found = &kept.sessions[&*"a"];
+        let found = &kept.sessions["a"];
         assert_eq!((found.expiry_s, found.ended_at_us), (60, 7));
         assert_eq!(found.recorded.iter().copied().collect::<Vec<_>>(), [6]);
         let link = Arc::new(Link::new(0, 0));
@@ -282,6 +282,6 @@ mod tests {
             std::thread::yield_now();
         }
         drop(file);
-        assert!(StateFile::open(folder.path()).expect("open").1.sessions[&*"a"].recorded.contains(&9));
+        assert!(StateFile::open(folder.path()).expect("open").1.sessions["a"].recorded.contains(&9));
     }
 }
