@@ -105,7 +105,7 @@ async fn run(
     faults: Arc<Faults>,
     engine: Arc<dyn SqlEngine>,
 ) -> Result<RunReport> {
-    let store = FakeStore { durable: Arc::clone(durable), faults };
+    let store = FakeStore::new(durable, faults);
     let runner = Runner::new(plan(text).await, Arc::new(store), engine)
         .with_pauses(Duration::from_micros(10), Duration::from_micros(50));
     let (_stop, stopped) = watch::channel(false);
@@ -258,7 +258,7 @@ async fn stopping_commits_what_was_taken() {
     quiet();
     let text = text(7).replace("count = 17", "count = 17\nbounded = false");
     let durable: Arc<Mutex<Durable>> = Arc::default();
-    let store = FakeStore { durable: Arc::clone(&durable), faults: Faults::none() };
+    let store = FakeStore::new(&durable, Faults::none());
     let runner = Runner::new(plan(&text).await, Arc::new(store), engine());
     let stats = runner.stats();
     let (stop, stopped) = watch::channel(false);

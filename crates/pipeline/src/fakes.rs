@@ -34,6 +34,7 @@ pub struct Durable {
     pub committed: HashMap<(String, String), u64>,
     pub states: BTreeMap<u64, Vec<u8>>,
     pub versions: HashMap<String, u64>,
+    pub specs: BTreeMap<String, TableSpec>,
 }
 
 /// When steps fail.
@@ -77,6 +78,25 @@ impl Faults {
 pub struct FakeStore {
     pub durable: Arc<Mutex<Durable>>,
     pub faults: Arc<Faults>,
+    pub fresh: Arc<Mutex<Fresh>>,
+}
+
+/// Fresh rows as text, by table and writer.
+pub type Fresh = HashMap<(String, String), Vec<String>>;
+
+impl FakeStore {
+    pub fn new(durable: &Arc<Mutex<Durable>>, faults: Arc<Faults>) -> Self {
+        Self { durable: Arc::clone(durable), faults, fresh: Arc::default() }
+    }
+
+    fn table(&self, name: TableName) -> Arc<dyn TableWriter> {
+        Arc::new(FakeTable {
+            name,
+            durable: Arc::clone(&self.durable),
+            faults: Arc::clone(&self.faults),
+            fresh: Arc::clone(&self.fresh),
+        })
+    }
 }
 
 struct FakeLog(Arc<Mutex<Durable>>, Arc<Faults>);
@@ -85,21 +105,40 @@ struct FakeTable {
     name: TableName,
     durable: Arc<Mutex<Durable>>,
     faults: Arc<Faults>,
-    fresh: Mutex<HashMap<String, Vec<String>>>,
+    fresh: Arc<Mutex<Fresh>>,
 }
 
 #[async_trait]
 impl TableStore for FakeStore {
     async fn open_table(&self, spec: TableSpec) -> Result<Arc<dyn TableWriter>> {
         self.faults.step(|| {
-            self.durable.lock().unwrap().tables.entry(spec.name.to_string()).or_default();
-            Arc::new(FakeTable {
-                name: spec.name,
-                durable: Arc::clone(&self.durable),
-                faults: Arc::clone(&self.faults),
-                fresh: Mutex::default(),
-            }) as Arc<dyn TableWriter>
+            let mut durable = self.durable.lock().unwrap();
+            durable.tables.entry(spec.name.to_string()).or_default();
+            durable.specs.entry(spec.name.to_string()).or_insert_with(|| spec.clone());
+            self.table(spec.name)
         })
+    }
+
+    async fn grow_table(&self, spec: TableSpec) -> Result<Arc<dyn TableWriter>> {
+        self.faults.step(|| {
+            let mut durable = self.durable.lock().unwrap();
+            durable.tables.entry(spec.name.to_string()).or_default();
+            let known = durable.specs.entry(spec.name.to_string()).or_insert_with(|| spec.clone());
+            let mut fields = known.schema.fields().to_vec();
+            for field in spec.schema.fields() {
+                match known.schema.field_with_name(field.name()) {
+                    Err(_) => fields.push(Arc::clone(field)),
+                    Ok(there) if there.data_type() == field.data_type() => {}
+                    Ok(_) => return Err(Error::config(format!("'{}' has another type", field.name()))),
+                }
+            }
+            known.schema = Arc::new(Schema::new(fields));
+            Ok(self.table(spec.name))
+        })?
+    }
+
+    async fn describe_table(&self, name: &TableName) -> Result<Option<TableSpec>> {
+        self.faults.step(|| self.durable.lock().unwrap().specs.get(&name.to_string()).cloned())
     }
 
     async fn open_log(&self, _pipeline: &str) -> Result<Arc<dyn MessageLog>> {
@@ -113,6 +152,13 @@ impl TableStore for FakeStore {
             let mut durable = self.durable.lock().unwrap();
             durable.states.insert(sequence, state);
             durable.states.retain(|at, _| *at >= keep_from);
+        })
+    }
+
+    async fn newest_state(&self, _pipeline: &str) -> Result<Option<(u64, Vec<u8>)>> {
+        self.faults.step(|| {
+            let durable = self.durable.lock().unwrap();
+            durable.states.last_key_value().map(|(sequence, state)| (*sequence, state.clone()))
         })
     }
 
@@ -170,19 +216,27 @@ impl TableWriter for FakeTable {
 
     async fn add_fresh(&self, writer: &str, rows: RecordBatch) -> Result<()> {
         self.faults.step(|| {
+            let durable = self.durable.lock().unwrap();
+            let known = &durable.specs[&self.name.to_string()].schema;
+            for field in rows.schema_ref().fields() {
+                let column = known.field_with_name(field.name()).unwrap();
+                assert_eq!(column.data_type(), field.data_type(), "column '{}'", field.name());
+            }
             let rows =
                 (0..rows.num_rows()).map(|at| serde_json::Value::Object(cell::row(&rows, at)).to_string());
-            self.fresh.lock().unwrap().entry(writer.to_owned()).or_default().extend(rows);
+            let key = (self.name.to_string(), writer.to_owned());
+            self.fresh.lock().unwrap().entry(key).or_default().extend(rows);
         })
     }
 
     async fn commit(&self, writer: &str, upto: u64, mode: WriteMode) -> Result<u64> {
         self.faults.step(|| {
             let mut durable = self.durable.lock().unwrap();
-            let committed = durable.committed.entry((self.name.to_string(), writer.to_owned())).or_default();
+            let key = (self.name.to_string(), writer.to_owned());
+            let committed = durable.committed.entry(key.clone()).or_default();
             if upto > *committed {
                 *committed = upto;
-                let fresh = self.fresh.lock().unwrap().remove(writer).unwrap_or_default();
+                let fresh = self.fresh.lock().unwrap().remove(&key).unwrap_or_default();
                 let rows = durable.tables.entry(self.name.to_string()).or_default();
                 if mode == WriteMode::Replace {
                     rows.clear();

@@ -102,11 +102,6 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The keys that are known, for whoever looks before it takes a delivery.
-    pub fn keys(&self) -> SharedKeys {
-        self.keys.clone()
-    }
-
     /// Applies what lies in the log: after a crash, what was not committed.
     pub async fn recover(&mut self) -> Result<()> {
         let upto = self.log.last_sequence();
