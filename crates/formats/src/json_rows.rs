@@ -19,6 +19,7 @@ use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use twinlake_contracts::{DecodedBody, Error, RefusedPart, Result, RowsFor, TableName, TableRows, parse_us};
 
+use crate::bodies::refuse;
 use crate::geojson;
 use crate::sheets::{Named, Role, Sheets};
 use crate::values::{Cell, EpochUnit, shown};
@@ -63,7 +64,7 @@ pub(crate) fn decode(table: &TableName, body: &Bytes) -> Result<DecodedBody> {
             document.deserialize_seq(Elements(&mut rows)).map_err(invalid)?;
             document.end().map_err(invalid)?;
         }
-        Layout::Object => rows.row(1, serde_json::from_slice(bytes).map_err(invalid)?),
+        Layout::Object => rows.row(1, serde_json::from_slice(bytes).map_err(invalid)?)?,
         Layout::Lines => {
             let mut any = false;
             for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
@@ -73,11 +74,11 @@ pub(crate) fn decode(table: &TableName, body: &Bytes) -> Result<DecodedBody> {
                 match serde_json::from_slice(line) {
                     Ok(value) => {
                         any = true;
-                        rows.row(number, value);
+                        rows.row(number, value)?;
                     }
                     Err(error) => {
                         let detail = format!("not JSON at column {}", error.column());
-                        rows.refuse(number, "invalid_json", detail, line.trim_ascii());
+                        rows.refuse(number, "invalid_json", detail, line.trim_ascii())?;
                     }
                 }
             }
@@ -135,22 +136,17 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
     fn deserialize<D: serde::Deserializer<'de>>(self, source: D) -> std::result::Result<(), D::Error> {
         let value = <Value as serde::Deserialize>::deserialize(source)?;
         self.0.number += 1;
-        self.0.row(self.0.number, value);
-        Ok(())
+        self.0.row(self.0.number, value).map_err(serde::de::Error::custom)
     }
 }
 
 impl Rows {
-    fn refuse(&mut self, place: u32, reason: &str, detail: impl Into<String>, text: &[u8]) {
-        self.refused.push(RefusedPart {
-            place: place.into(),
-            reason: reason.into(),
-            detail: detail.into(),
-            text: Bytes::copy_from_slice(text),
-        });
+    fn refuse(&mut self, place: u32, reason: &str, detail: String, text: &[u8]) -> Result<()> {
+        let text = Bytes::copy_from_slice(text);
+        refuse(&mut self.refused, RefusedPart { place: place.into(), reason: reason.into(), detail, text })
     }
 
-    fn row(&mut self, place: u32, value: Value) {
+    fn row(&mut self, place: u32, value: Value) -> Result<()> {
         let mut cells = Vec::new();
         let outcome = match &value {
             Value::Object(members) => flatten(members, "", &mut cells),
@@ -169,7 +165,10 @@ impl Rows {
             }
         });
         match outcome {
-            Ok(()) => self.sheets.push("", place, &mut cells),
+            Ok(()) => {
+                self.sheets.push("", place, &mut cells);
+                Ok(())
+            }
             Err((reason, detail)) => self.refuse(place, reason, detail, value.to_string().as_bytes()),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`validate`] reads a file and finds every mistake with its place; [`Runner`] runs the plan, exactly-once into the
 //! lake; [`run_tests`] runs its `[[tests]]`; [`Pipeline::mermaid`] and [`Pipeline::dot`] draw it; [`lineage`] says which
-//! table comes from where; [`pipeline_schema`] is the JSON Schema for editors.
+//! table comes from where; [`pipeline_schema`] is the JSON Schema for editors. [`DirectIngest`] lands what clients hand in
+//! without any pipeline.
 //!
 //! The crate knows neither a query engine nor a lake: SQL goes through [`twinlake_contracts::SqlEngine`], tables through
 //! [`twinlake_contracts::TableStore`].

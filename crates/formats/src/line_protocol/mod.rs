@@ -31,6 +31,7 @@ use bytes::Bytes;
 use twinlake_contracts::{DecodedBody, Precision, RefusedPart, Result, RowsFor, TableRows};
 
 use self::parser::{Fault, Line, Parser, Value};
+use crate::bodies::refuse;
 use crate::sheets::{Named, Role, Sheets};
 use crate::values::{Cell, shown};
 
@@ -65,7 +66,7 @@ pub(crate) fn decode(
         });
         match outcome {
             Ok(()) => sheets.push(&line.measurement, line.number, &mut cells),
-            Err(fault) => refused.push(part(body, fault)),
+            Err(fault) => refuse(&mut refused, part(body, fault))?,
         }
     }
     let tables = sheets.finish()?.into_iter().map(|(measurement, rows, places)| TableRows {

@@ -148,6 +148,12 @@ fn a_tag_and_a_field_of_one_name_are_two_columns() {
 }
 
 #[test]
+fn a_body_of_nothing_but_faults_is_refused_as_a_whole() {
+    let error = decode("plant", Precision::Nanoseconds, &Bytes::from("x\n".repeat(20_000)), 0).unwrap_err();
+    assert!(error.to_string().starts_with("too_many_faults"), "{error}");
+}
+
+#[test]
 fn many_tags_are_no_trap() {
     use std::fmt::Write as _;
     let mut tags = String::new();

@@ -71,8 +71,11 @@ fn may_become(from: &DataType, to: &DataType) -> bool {
     use DataType::{Date32, Decimal128, List, Null, Struct, Timestamp};
     let number = |data_type: &DataType| data_type.is_integer() || data_type.is_floating();
     match (from, to) {
-        (Null, _) | (Timestamp(..) | Date32, Timestamp(..)) => true,
-        (Decimal128(..), Decimal128(..)) | (List(_), List(_)) | (Struct(_), Struct(_)) => true,
+        (Null, _)
+        | (Timestamp(..) | Date32, Timestamp(..))
+        | (Decimal128(..), Decimal128(..))
+        | (List(_), List(_))
+        | (Struct(_), Struct(_)) => true,
         _ => number(from) && number(to),
     }
 }

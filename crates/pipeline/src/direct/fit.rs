@@ -46,12 +46,11 @@ pub(super) fn fit(table: &TableName, schema: &Schema, rows: &RecordBatch) -> Res
         if values.logical_null_count() == values.len() {
             continue;
         }
-        match find(schema, field) {
-            Some(at) => {
-                columns.extend(work.known(at, field, values).map(|(field, values)| (field, values, false)))
-            }
-            None => columns.extend(work.new(field, values).map(|field| (field, Arc::clone(values), true))),
-        }
+        let fitted = match find(schema, field) {
+            Some(at) => work.known(at, field, values).map(|(field, values)| (field, values, false)),
+            None => work.unknown(field, values).map(|field| (field, Arc::clone(values), true)),
+        };
+        columns.extend(fitted);
     }
     let mut fit = Fit { count: rows.num_rows() - work.misfits.len(), ..Fit::default() };
     let kept = (!work.misfits.is_empty()).then(|| {
@@ -133,34 +132,24 @@ impl Work<'_> {
         }
         let strict = role(given).is_some() && given.data_type() != field.data_type();
         let coerced = if strict { None } else { coerce(values, field.data_type()) };
-        let conflict = || {
-            format!(
-                "{} '{}' is {} in {} and {} here",
-                role(given).unwrap_or("column"),
-                given.name(),
-                shown(field.data_type()),
-                self.table,
-                shown(given.data_type()),
-            )
+        let conflict = format!(
+            "{} '{}' is {} in {} and {} here",
+            role(given).unwrap_or("column"),
+            given.name(),
+            shown(field.data_type()),
+            self.table,
+            shown(given.data_type()),
+        );
+        let Some((values, lost)) = coerced else {
+            self.refuse_values(values, "type_conflict", &conflict);
+            return None;
         };
-        match coerced {
-            Some((values, lost)) => {
-                if !lost.is_empty() {
-                    let detail = conflict();
-                    self.refuse(lost, "type_conflict", &detail);
-                }
-                Some((Arc::clone(field), values))
-            }
-            None => {
-                let detail = conflict();
-                self.refuse_values(values, "type_conflict", &detail);
-                None
-            }
-        }
+        self.refuse(lost, "type_conflict", &conflict);
+        Some((Arc::clone(field), values))
     }
 
     /// The field of a column that the table lacks.
-    fn new(&mut self, given: &Field, values: &ArrayRef) -> Option<Arc<Field>> {
+    fn unknown(&mut self, given: &Field, values: &ArrayRef) -> Option<Arc<Field>> {
         let own = role(given);
         let known =
             |name: &str| self.schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(name));
@@ -272,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_table_does_not_grow_without_end() {
-        let columns = (0..MOST_COLUMNS + 1).map(|number| {
+        let columns = (0..=MOST_COLUMNS).map(|number| {
             let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), (number < 3).then_some(1)]));
             (given(&format!("c{number}"), Some("field"), DataType::Int64), values)
         });

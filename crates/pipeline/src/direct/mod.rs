@@ -31,6 +31,8 @@ mod crash_tests;
 #[cfg(test)]
 mod fake_decoder;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 
 pub use intake::{DirectIngest, DirectOptions};

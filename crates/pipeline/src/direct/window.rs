@@ -73,6 +73,9 @@ pub(super) struct Part {
     pub rows: RecordBatch,
 }
 
+/// A refused part with its body and its table.
+type RejectRow<'a> = (&'a Outcome, &'a RefusedPart, Option<&'a TableName>);
+
 /// The window while it is put together.
 #[derive(Default)]
 pub(super) struct Window {
@@ -191,7 +194,7 @@ impl Window {
 
     /// The rejects of the bodies above a sequence.
     pub fn rejects(&self, above: u64) -> Result<Option<RecordBatch>> {
-        let refused: Vec<(&Outcome, &RefusedPart, Option<&TableName>)> = self
+        let refused: Vec<RejectRow<'_>> = self
             .outcomes
             .iter()
             .filter(|outcome| outcome.sequence > above)
@@ -205,7 +208,7 @@ impl Window {
         let rows = || refused.iter();
         let received: TimestampMicrosecondArray =
             rows().map(|(outcome, ..)| Some(outcome.message.received_at_us)).collect();
-        let text = |of: &dyn Fn(&(&Outcome, &RefusedPart, Option<&TableName>)) -> String| -> ArrayRef {
+        let text = |of: &dyn Fn(&RejectRow<'_>) -> String| -> ArrayRef {
             Arc::new(refused.iter().map(|row| Some(of(row))).collect::<StringArray>())
         };
         let payloads: BinaryArray =
