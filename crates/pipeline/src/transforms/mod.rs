@@ -1,6 +1,7 @@
 //! What happens to rows: one file a transform, one line in [`transforms`].
 
 mod clean;
+mod late;
 mod rows;
 mod sql;
 mod things;
@@ -16,7 +17,7 @@ use twinlake_contracts::{Registry, Result, SqlEngine, Transform};
 
 /// All transforms, by the value of `type`.
 pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
-    Registry::new("transform").with::<sql::Sql>().with::<clean::Clean>()
+    Registry::new("transform").with::<sql::Sql>().with::<clean::Clean>().with::<late::Late>()
 }
 
 /// What a transform learns about its place in the pipeline.

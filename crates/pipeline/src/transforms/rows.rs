@@ -6,7 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, Ti
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
-use twinlake_contracts::{Error, Result, suggest, timestamp_type};
+use twinlake_contracts::{Batch, Error, Result, suggest, timestamp_type};
+
+use crate::codec::{Reader, Writer};
 
 /// The name that the event time has when the settings do not say another.
 pub(super) fn ts() -> String {
@@ -49,6 +51,18 @@ pub(super) fn time_column(schema: &Schema, name: &str) -> Result<usize> {
     match schema.field(at).data_type() {
         DataType::Timestamp(..) => Ok(at),
         other => Err(Error::config(format!("'{name}' has type {other}, not a time stamp"))),
+    }
+}
+
+/// A column name that is free, or an error.
+pub(super) fn free_name(schema: &Schema, name: &str, key: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::config(format!("'{key}' is empty")).with_help("give the column a name"));
+    }
+    match schema.index_of(name) {
+        Ok(_) => Err(Error::config(format!("there is a column '{name}' already in the rows that come in"))
+            .with_help(format!("choose another name with {key}"))),
+        Err(_) => Ok(()),
     }
 }
 
@@ -137,6 +151,64 @@ impl Encoded {
     pub fn has_null(&self, at: usize) -> bool {
         self.nulls.iter().any(|column| column.is_null(at))
     }
+}
+
+/// Rows on their way out, one by one, with the messages that made them.
+#[derive(Default)]
+pub(super) struct Out {
+    pub rows: Vec<Box<[u8]>>,
+    sequences: Vec<Option<u64>>,
+}
+
+impl Out {
+    pub fn push(&mut self, row: Box<[u8]>, sequence: Option<u64>) {
+        self.rows.push(row);
+        self.sequences.push(sequence);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The sequences of all rows, if all have one.
+    pub fn sequences(self) -> Option<Vec<u64>> {
+        self.sequences.into_iter().collect()
+    }
+
+    /// The rows as a batch of `schema`; `bytes` made them.
+    pub fn batch(self, bytes: &Bytes, schema: &SchemaRef) -> Result<Batch> {
+        let rows: Vec<&[u8]> = self.rows.iter().map(AsRef::as_ref).collect();
+        Ok(Batch { rows: bytes.batch(schema, &rows)?, sequences: self.sequences() })
+    }
+}
+
+/// The sequence of a row of a batch.
+pub(super) fn sequence(batch: &Batch, row: usize) -> Option<u64> {
+    batch.sequences.as_ref()?.get(row).copied()
+}
+
+/// The beginning of a transform's state: what it depends on, and whether it stands for rows that have not ended.
+pub(super) fn write_head(out: &mut Writer, version: u64, shape: &str, holds_rows: bool) {
+    out.unsigned(version);
+    out.bytes(shape.as_bytes());
+    out.flag(holds_rows);
+}
+
+/// Whether a stored state is one of these settings and columns. A state of others is given up, unless rows would be lost
+/// with it.
+pub(super) fn read_head(input: &mut Reader<'_>, version: u64, shape: &str) -> Result<bool> {
+    if input.is_empty() {
+        return Ok(false);
+    }
+    if input.unsigned()? != version {
+        return Err(Error::internal("the state was written by another version"));
+    }
+    let same = input.text()? == shape;
+    if input.flag()? && !same {
+        return Err(Error::config("the settings or columns were changed while rows were held back")
+            .with_help("put them back, or give the transform another name and lose the rows that it holds"));
+    }
+    Ok(same)
 }
 
 /// A text that differs when the types or names of columns differ: states hold it, so that bytes are never read as
