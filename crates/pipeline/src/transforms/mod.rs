@@ -5,6 +5,7 @@ mod late;
 mod rows;
 mod sql;
 mod things;
+mod window;
 
 #[cfg(test)]
 mod law;
@@ -17,7 +18,11 @@ use twinlake_contracts::{Registry, Result, SqlEngine, Transform};
 
 /// All transforms, by the value of `type`.
 pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
-    Registry::new("transform").with::<sql::Sql>().with::<clean::Clean>().with::<late::Late>()
+    Registry::new("transform")
+        .with::<sql::Sql>()
+        .with::<clean::Clean>()
+        .with::<late::Late>()
+        .with::<window::Window>()
 }
 
 /// What a transform learns about its place in the pipeline.

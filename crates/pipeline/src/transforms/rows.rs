@@ -121,6 +121,12 @@ impl Bytes {
         Ok(Encoded { rows, nulls })
     }
 
+    /// One column with one row, as bytes.
+    pub fn encode_column(&self, column: ArrayRef) -> Result<Box<[u8]>> {
+        let rows = self.converter.convert_columns(&[column])?;
+        Ok(rows.row(0).as_ref().into())
+    }
+
     /// The columns of rows that were bytes.
     pub fn back<'a>(&self, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
