@@ -2,6 +2,7 @@
 
 mod clean;
 mod late;
+mod resample;
 mod rows;
 mod sql;
 mod things;
@@ -23,6 +24,7 @@ pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
         .with::<clean::Clean>()
         .with::<late::Late>()
         .with::<window::Window>()
+        .with::<resample::Resample>()
 }
 
 /// What a transform learns about its place in the pipeline.
