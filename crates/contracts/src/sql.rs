@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Plans and runs SQL over named in-memory inputs, with all of Twinlake's functions.
 #[async_trait]
@@ -25,4 +25,11 @@ pub trait SqlEngine: Send + Sync {
         inputs: &[(String, SchemaRef, Vec<RecordBatch>)],
         carry: Option<&str>,
     ) -> Result<Vec<RecordBatch>>;
+
+    /// All rows of a query over the tables of the lake behind this engine, as they are at the moment. An engine without
+    /// tables refuses.
+    async fn read_tables(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let message = format!("there are no tables here to ask: {sql}");
+        Err(Error::config(message).with_help("run the pipeline on a lake, or give the table as a file"))
+    }
 }

@@ -73,15 +73,27 @@ type = "clean"
 inputs = ["a"]
 key = ["id"]
 spike = {{ value = {{ window = 2, centred = true, min_values = 2 }} }}
+[transforms.ordered]
+type = "late"
+inputs = ["centred"]
+allowed_lateness = "3s"
+order = true
 [transforms.positive]
 type = "sql"
-inputs = ["centred"]
+inputs = ["ordered"]
 query = "SELECT * FROM input WHERE value > 0"
 [transforms.centred_b]
 type = "clean"
 inputs = ["b"]
 spike = {{ value = {{ window = 3, centred = true, action = "flag" }} }}
 dedup = {{ by = ["id", "ts"] }}
+[transforms.counts]
+type = "window"
+inputs = ["centred_b"]
+kind = "tumbling"
+size = "4s"
+allowed_lateness = "1m"
+aggregates = {{ rows = {{ function = "count" }}, mean = {{ function = "mean", column = "value" }} }}
 [sinks.values]
 type = "lake"
 inputs = ["positive"]
@@ -90,6 +102,10 @@ table = "law.value"
 type = "lake"
 inputs = ["centred_b"]
 table = "law.both"
+[sinks.counts]
+type = "lake"
+inputs = ["counts"]
+table = "law.count"
 "#
     )
 }
@@ -198,6 +214,9 @@ async fn messages_held_back_end_once_and_keep_their_payload_and_time() {
         |reason: &str| rejects.iter().filter(|row| row.contains(&format!(r#""reason":"{reason}""#))).count();
     assert_eq!(of("filtered"), 3, "-1 is held back, let go, and then filtered: {rejects:#?}");
     assert_eq!(of("duplicate"), 7);
+    assert!(of("late") > 0);
+    let counts = &content["law.count"];
+    assert!(counts.len() == 2 && counts.iter().all(|row| row.contains("_ingested_at")), "{counts:#?}");
     assert!(rejects.iter().all(|row| row.contains("payload")), "{rejects:#?}");
     let landed = content["law.value"].iter().chain(&content["law.both"]);
     assert!(landed.clone().all(|row| row.contains("_ingested_at")));

@@ -474,6 +474,37 @@ impl SqlEngine for FakeEngine {
             })
             .collect()
     }
+
+    async fn read_tables(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        match sql {
+            "SELECT * FROM fake" => Ok(vec![fake_table()]),
+            "SELECT * FROM one" => Ok(vec![fake_table().slice(0, 2)]),
+            _ => Err(Error::config("there is no such table")),
+        }
+    }
+}
+
+/// What [`FakeEngine`] answers to a question about its tables.
+fn fake_table() -> RecordBatch {
+    let ids: StringArray = [Some("a"), Some("b"), Some("b"), None].into_iter().collect();
+    let since: TimestampMicrosecondArray =
+        [Some(0), Some(0), Some(10_000_000), Some(0)].into_iter().collect();
+    let limits: Int64Array = [Some(1), Some(2), Some(3), Some(4)].into_iter().collect();
+    let areas: StringArray = [
+        Some("POLYGON ((0 0, 2 0, 2 2, 0 2, 0 0))"),
+        Some("POLYGON ((1 0, 3 0, 3 2, 1 2, 1 0))"),
+        None,
+        None,
+    ]
+    .into_iter()
+    .collect();
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(ids) as _),
+        ("since", Arc::new(since.with_timezone("UTC")) as _),
+        ("limit", Arc::new(limits) as _),
+        ("area", Arc::new(areas) as _),
+    ])
+    .unwrap()
 }
 
 pub fn engine() -> Arc<dyn SqlEngine> {

@@ -89,6 +89,7 @@ impl Plan {
                 messages: pipeline.fed_by_messages(&node.inputs),
                 inputs,
                 engine: Arc::clone(engine),
+                components: Arc::clone(&pipeline.components),
             };
             match node.builder.build(&context).await {
                 Ok(transform) => drop(schemas.insert(name.to_owned(), transform.output_schema())),
@@ -135,6 +136,7 @@ impl Plan {
                     .map(|input| (input.clone(), Arc::clone(&self.schemas[input])))
                     .collect(),
                 engine: Arc::clone(engine),
+                components: Arc::clone(&self.pipeline.components),
             };
             instances.insert(name.to_owned(), node.builder.build(&context).await?);
         }

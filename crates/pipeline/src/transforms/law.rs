@@ -13,7 +13,7 @@ use twinlake_contracts::{Batch, Rejects, Result, Transform, timestamp_type};
 
 use super::{TransformContext, transforms};
 use crate::cell;
-use crate::fakes::engine;
+use crate::fakes::{components, engine};
 
 /// A row for tests: thing, event time in seconds, value, second value.
 pub(super) type Row = (Option<&'static str>, Option<i64>, Option<f64>, Option<f64>);
@@ -89,6 +89,7 @@ pub(super) fn build(settings: &Json, schema: &SchemaRef) -> Result<Box<dyn Trans
         inputs: vec![("input".to_owned(), Arc::clone(schema))],
         messages: true,
         engine: engine(),
+        components: components(),
     };
     block_on(builder.build(&context))
 }

@@ -1,10 +1,14 @@
 //! What happens to rows: one file a transform, one line in [`transforms`].
 
 mod clean;
+mod enrich;
+mod fences;
+mod geofence;
 mod late;
 mod resample;
 mod rows;
 mod sql;
+mod table;
 mod things;
 mod window;
 
@@ -13,6 +17,7 @@ mod law;
 
 use std::sync::Arc;
 
+use crate::components::Components;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use twinlake_contracts::{Registry, Result, SqlEngine, Transform};
@@ -25,6 +30,8 @@ pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
         .with::<late::Late>()
         .with::<window::Window>()
         .with::<resample::Resample>()
+        .with::<enrich::Enrich>()
+        .with::<geofence::Geofence>()
 }
 
 /// What a transform learns about its place in the pipeline.
@@ -37,6 +44,8 @@ pub struct TransformContext<'a> {
     pub messages: bool,
     /// Plans and runs SQL.
     pub engine: Arc<dyn SqlEngine>,
+    /// What reads files.
+    pub components: Arc<Components>,
 }
 
 /// The settings of a transform, ready to build it once the schemas of its inputs are known.

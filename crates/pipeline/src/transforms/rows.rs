@@ -116,8 +116,13 @@ impl Bytes {
     /// The rows of a batch.
     pub fn of(&self, rows: &RecordBatch) -> Result<Encoded> {
         let columns: Vec<ArrayRef> = self.columns.iter().map(|at| rows.column(*at).clone()).collect();
+        self.of_columns(&columns)
+    }
+
+    /// The rows of columns that have the same types from somewhere else.
+    pub fn of_columns(&self, columns: &[ArrayRef]) -> Result<Encoded> {
         let nulls = columns.iter().filter(|column| column.null_count() > 0).cloned().collect();
-        let rows = if columns.is_empty() { None } else { Some(self.converter.convert_columns(&columns)?) };
+        let rows = if columns.is_empty() { None } else { Some(self.converter.convert_columns(columns)?) };
         Ok(Encoded { rows, nulls })
     }
 
