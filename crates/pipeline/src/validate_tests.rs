@@ -197,3 +197,45 @@ async fn the_schema_knows_every_component_and_key() {
         assert!(schema.pointer(target).is_some(), "{target}");
     }
 }
+
+#[tokio::test]
+async fn what_is_held_back_comes_out_at_the_end_of_a_test() {
+    let text = r#"
+[transforms.ordered]
+type = "late"
+inputs = ["clean"]
+allowed_lateness = "10s"
+order = true
+
+[transforms.minutes]
+type = "window"
+inputs = ["ordered"]
+key = ["id"]
+kind = "tumbling"
+size = "1m"
+aggregates = { rows = { function = "count" }, mean = { function = "mean", column = "value" } }
+
+[sinks.minute]
+type = "lake"
+inputs = ["minutes"]
+table = "plant.minute"
+
+[[tests]]
+name = "windows close, the last one at the end"
+inputs = [{ source = "readings", messages = [
+  { payload = "a,10,1", received_at = "2018-10-09T04:32:53Z" },
+  { payload = "a,5,3" },
+  { payload = "a,75,5", received_at = "2018-10-09T04:33:53Z" },
+  { payload = "a,60,5" },
+] }]
+outputs = [
+  { from = "ordered", rows = [{ value = 3 }, { value = 1 }, { value = 5 }], rejects = ["late"] },
+  { from = "minute", rows = [
+    { id = "a", window_start = 1970-01-01T00:00:00Z, rows = 2, mean = 2, _ingested_at = "2018-10-09T04:33:53Z" },
+    { id = "a", window_start = 1970-01-01T00:01:00Z, rows = 1, mean = 5, _ingested_at = "2018-10-09T04:33:53Z" },
+  ] },
+]
+"#;
+    let results = run_tests(&good(&format!("{GOOD}{text}")).await, &engine()).await;
+    assert!(results[0].passed(), "{}", results[0].failures.join("\n"));
+}

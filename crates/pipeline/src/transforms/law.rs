@@ -13,6 +13,7 @@ use twinlake_contracts::{Batch, Rejects, Result, Transform, timestamp_type};
 
 use super::{TransformContext, transforms};
 use crate::cell;
+use crate::document::Document;
 use crate::fakes::{components, engine};
 
 /// A row for tests: thing, event time in seconds, value, second value.
@@ -210,4 +211,46 @@ pub(super) fn row_wise(settings: &Json, rows: &RecordBatch, cuts: &[usize]) -> O
     assert_eq!(whole.rows.len() + whole.rejects.len(), rows.num_rows(), "each row once");
     assert!(whole.absorbed.is_empty());
     whole
+}
+
+/// Every example of the reference page is in order, for rows with all the columns that it speaks of.
+#[test]
+fn the_examples_of_the_reference_page_are_in_order() {
+    let column = |name: &str, kind| Field::new(name, kind, true);
+    let schema: SchemaRef = Arc::new(Schema::new(vec![
+        column("sensor_id", DataType::Utf8),
+        column("vehicle_id", DataType::Utf8),
+        column("line", DataType::Utf8),
+        column("stop_id", DataType::Utf8),
+        column("ts", timestamp_type()),
+        column("temperature_f", DataType::Float64),
+        column("humidity_percent", DataType::Float64),
+        column("speed_mps", DataType::Float64),
+        column("geom", DataType::Binary),
+    ]));
+    let page = include_str!("../../../../docs/cleaning.md");
+    let mut seen = BTreeSet::new();
+    for block in page.split("```toml\n").skip(1) {
+        let text = block.split("```").next().unwrap_or_default();
+        let mut errors = Vec::new();
+        let document = Document::parse(text, None, &|_| None, &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        let root = document.unwrap().root;
+        for entry in root.get("transforms").unwrap().node.as_table().unwrap().0.values() {
+            let mut settings = entry.node.as_table().unwrap().to_json(&["inputs"]);
+            seen.insert(settings["type"].as_str().unwrap().to_owned());
+            if let Some(decoder) = settings.pointer_mut("/table/decoder") {
+                // The decoder of this crate's tests has other columns.
+                *decoder = serde_json::json!({ "type": "fake" });
+                settings["on"] = serde_json::json!({ "stop_id": "id" });
+                settings["columns"] = serde_json::json!({ "stop_name": "id" });
+                settings["as_of"]["valid_from"] = "ts".into();
+            }
+            if let Err(error) = build(&settings, &schema) {
+                panic!("{text}\n{error}");
+            }
+        }
+    }
+    let all: BTreeSet<String> = transforms().docs().map(|doc| doc.type_name.to_owned()).collect();
+    assert_eq!(all.difference(&seen).collect::<Vec<_>>(), ["sql"], "each transform has an example");
 }
