@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use twinlake_contracts::{Error, INGESTED_AT, RefusedPart, Result, Retry, SEQUENCE, TableName, TableRows};
 
 use super::fit::{Fit, Misfit, fit};
+use super::tables::first_name;
 use super::window::{Entry, Outcome, Window, combine, row_text};
 use super::worker::Worker;
 
@@ -108,12 +109,17 @@ impl Worker {
                 let name = name.clone();
                 (0..rows.places.len()).map(move |row| (number, row, name.clone(), misfit.clone()))
             };
-            let name = match self.tables.resolve(&rows.table).await? {
-                Ok(name) => name,
-                Err(name) => {
+            let name = match self.tables.resolve(&rows.table).await {
+                Ok(Ok(name)) => name,
+                Ok(Err(name)) => {
                     refused.extend(all(&name, "name_collision", "the table belongs to another measurement"));
                     continue;
                 }
+                Err(error @ (Error::Config(_) | Error::Data { .. })) => {
+                    refused.extend(all(&first_name(&rows.table), "table_refused", &error.to_string()));
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             match self.fit(&name, rows).await {
                 Ok(mut fitted) => {

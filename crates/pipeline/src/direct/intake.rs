@@ -200,8 +200,12 @@ impl DirectIngest {
             let message = format!("a key has at most {} bytes", Delivery::KEY_BYTES);
             return Err(IntakeError::refused("invalid_key", message));
         }
-        if delivery.body.len() > self.options.largest_body_bytes {
-            let (bytes, most) = (delivery.body.len(), self.options.largest_body_bytes);
+        let most = self
+            .options
+            .largest_body_bytes
+            .min(self.options.memory_bytes.saturating_sub(OVERHEAD_BYTES) / COPIES);
+        if delivery.body.len() > most {
+            let bytes = delivery.body.len();
             let message = format!("the body has {bytes} bytes, at most {most} are taken at a time");
             return Err(IntakeError::refused("too_large", message));
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use twinlake_contracts::{
-    DATABASE, Error, MEASUREMENT, Result, RowsFor, TableName, TableSpec, TableStore, TableWriter, WriteMode,
+    DATABASE, Error, MEASUREMENT, MessageLog, Result, RowsFor, TableName, TableSpec, TableStore, TableWriter,
+    WriteMode,
 };
 
 use super::names::{self, TIME};
@@ -34,6 +35,7 @@ struct Claim {
 /// All tables that were asked for since the start.
 pub(super) struct Tables {
     store: Arc<dyn TableStore>,
+    log: Arc<dyn MessageLog>,
     patience: Patience,
     pub targets: BTreeMap<TableName, Target>,
     measurements: HashMap<Arc<str>, HashMap<Arc<str>, TableName>>,
@@ -41,6 +43,17 @@ pub(super) struct Tables {
 
 fn writer_of(name: &TableName) -> String {
     format!("{}/{name}", super::LOG)
+}
+
+/// The name that rows' table has, unless it is taken.
+pub(super) fn first_name(rows: &RowsFor) -> TableName {
+    match rows {
+        RowsFor::Table(name) => name.clone(),
+        RowsFor::Measurement { database, measurement } => {
+            let [first, _] = names::tables(database, measurement);
+            first
+        }
+    }
 }
 
 /// Whether a measurement may write a table: its own, or one that nobody claimed and that has its very name.
@@ -56,8 +69,8 @@ fn is_for(spec: &TableSpec, claim: &Claim) -> bool {
 }
 
 impl Tables {
-    pub fn new(store: Arc<dyn TableStore>, patience: Patience) -> Self {
-        Self { store, patience, targets: BTreeMap::new(), measurements: HashMap::new() }
+    pub fn new(store: Arc<dyn TableStore>, log: Arc<dyn MessageLog>, patience: Patience) -> Self {
+        Self { store, log, patience, targets: BTreeMap::new(), measurements: HashMap::new() }
     }
 
     /// The table for rows, opened if it is there; the inner error is a name that others have taken.
@@ -120,8 +133,7 @@ impl Tables {
                 let schema = Arc::clone(&spec.schema);
                 let table =
                     self.patience.retry("opening a table", || self.store.open_table(spec.clone())).await?;
-                let committed = self.patience.retry("opening a table", || table.committed(&writer)).await?;
-                let committed = committed.unwrap_or_default();
+                let committed = self.committed(&table, &writer).await?;
                 Target { writer, schema, committed, dirty: false, table: Some(table) }
             }
         };
@@ -132,11 +144,25 @@ impl Tables {
     /// Opens a table with given columns, whose writer has another name than usual.
     pub async fn open_as(&mut self, spec: TableSpec, writer: String) -> Result<()> {
         let table = self.patience.retry("opening a table", || self.store.open_table(spec.clone())).await?;
-        let committed = self.patience.retry("opening a table", || table.committed(&writer)).await?;
-        let committed = committed.unwrap_or_default();
+        let committed = self.committed(&table, &writer).await?;
         let target = Target { writer, schema: spec.schema, committed, dirty: false, table: Some(table) };
         self.targets.insert(spec.name, target);
         Ok(())
+    }
+
+    /// What a writer has committed. Above the end of the log it is of another log, whose sequences come again: rows
+    /// would be taken for rows that are there.
+    async fn committed(&self, table: &Arc<dyn TableWriter>, writer: &str) -> Result<u64> {
+        let committed = self.patience.retry("opening a table", || table.committed(writer)).await?;
+        let (committed, last) = (committed.unwrap_or_default(), self.log.last_sequence());
+        if committed <= last {
+            return Ok(committed);
+        }
+        Err(Error::config(format!(
+            "the log of direct ingest ends at message {last}, but the table {} holds rows up to message {committed}",
+            table.name()
+        ))
+        .with_help("the log was removed or belongs to another lake: restore it"))
     }
 
     pub fn get(&self, name: &TableName) -> Result<&Target> {
@@ -171,11 +197,7 @@ impl Tables {
         }
         let table = grown?;
         let writer = writer_of(name);
-        let committed = if made {
-            self.patience.retry("opening a table", || table.committed(&writer)).await?.unwrap_or_default()
-        } else {
-            self.get(name)?.committed
-        };
+        let committed = if made { self.committed(&table, &writer).await? } else { self.get(name)?.committed };
         let target = self.get_mut(name)?;
         target.table = Some(table);
         target.committed = committed;

@@ -258,3 +258,23 @@ async fn a_lost_log_is_told() {
     let error = open(&durable, Faults::none(), options()).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("ends at message 0"), "{error}");
 }
+
+#[tokio::test]
+async fn a_log_that_starts_anew_confirms_nothing_that_is_not_there() {
+    let durable: Arc<Mutex<Durable>> = Arc::default();
+    let intake = open(&durable, Faults::none(), options()).await.unwrap();
+    for number in 0..3 {
+        intake.take(lines(&format!("cpu v={number}"), None)).await.unwrap();
+    }
+    intake.stop().await.unwrap();
+    durable.lock().unwrap().log.clear();
+    durable.lock().unwrap().states.clear();
+    durable.lock().unwrap().released = 0;
+    let intake = open(&durable, Faults::none(), options()).await.unwrap();
+    let receipt = intake.take(lines("cpu v=7\nmem v=1", None)).await.unwrap();
+    assert_eq!((receipt.rows, receipt.refused), (1, 1));
+    assert_eq!(refused(&receipt), [(1, "table_refused", "cpu v=7")]);
+    assert!(receipt.parts[0].detail.contains("ends at message 1"), "{}", receipt.parts[0].detail);
+    intake.stop().await.unwrap();
+    assert_eq!(content(&durable)["meta.rejects"].len(), 1);
+}

@@ -65,7 +65,7 @@ impl Worker {
         patience: Patience,
         budget: Budget,
     ) -> Result<Self> {
-        let mut tables = Tables::new(Arc::clone(&store), patience.clone());
+        let mut tables = Tables::new(Arc::clone(&store), Arc::clone(&log), patience.clone());
         let rejects = TableName { schema: "meta".to_owned(), table: "rejects".to_owned() };
         let description = "What could not become a row, with its payload and the reason".to_owned();
         let spec = TableSpec { name: rejects.clone(), schema: rejects_schema(), description };
