@@ -86,7 +86,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn start_logging(verbose: u8) {
     let level = match verbose {
         // The Delta kernel logs as errors what its callers expect, such as a table that is not there yet.
-        0 => "warn,rmqtt=error,buoyant_kernel=off,delta_kernel=off,deltalake_core=error",
+        0 => "warn,buoyant_kernel=off,delta_kernel=off,deltalake_core=error",
         1 => "info",
         2 => "info,twinlake=debug",
         _ => "debug",

@@ -31,8 +31,10 @@ impl Doorway {
         claims: Vec<Vec<String>>,
     ) -> Result<Self> {
         let mqtt = settings.mqtt(doors);
+        let options = settings.broker.clone();
         let broker =
-            Broker::start(BrokerSettings { claims, ..BrokerSettings::new(mqtt.to_string()) }).await?;
+            Broker::start(BrokerSettings { claims, options, ..BrokerSettings::new(mqtt.to_string()) })
+                .await?;
         let service = ServiceSettings {
             http: settings.http(doors),
             postgres: settings.postgres(doors),
@@ -43,6 +45,12 @@ impl Doorway {
         service.metrics().report("mqtt_connections", "MQTT connections that are open", move || {
             vec![(Vec::new(), counted.stats().connections as f64)]
         });
+        let counted = Arc::clone(&broker);
+        service.metrics().report(
+            "mqtt_dropped",
+            "Messages that an MQTT subscriber did not get because its queue was full",
+            move || vec![(Vec::new(), counted.stats().dropped as f64)],
+        );
         let counted = Arc::clone(&broker);
         service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
             vec![(Vec::new(), counted.stats().messages as f64)]

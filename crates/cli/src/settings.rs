@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 use twinlake_contracts::{Error, Place};
+use twinlake_sources::BrokerOptions;
 
 use crate::WrongUse;
 use crate::arguments::{Doors, Global};
@@ -18,6 +19,9 @@ pub struct ConfigFile {
     http: Option<SocketAddr>,
     postgres: Option<SocketAddr>,
     mqtt: Option<SocketAddr>,
+    /// Access, limits and state of the MQTT broker; paths are relative to the file.
+    #[serde(default)]
+    broker: BrokerOptions,
     /// Pipelines that `serve` runs, relative to the file.
     #[serde(default)]
     pipelines: Vec<PathBuf>,
@@ -40,16 +44,19 @@ pub struct Settings {
     pub twins: Option<PathBuf>,
     /// The folder of scenarios, if one was named.
     pub scenarios: Option<PathBuf>,
+    /// Access, limits and state of the MQTT broker.
+    pub broker: BrokerOptions,
     doors: Doors,
 }
 
 impl Settings {
     /// Reads the configuration file, if any, and puts the command line over it.
     pub fn resolve(global: &Global) -> anyhow::Result<Self> {
-        let (file, folder) = match &global.config {
+        let (mut file, folder) = match &global.config {
             None => (ConfigFile::default(), PathBuf::new()),
             Some(path) => (read_config(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
         };
+        file.broker.resolve(&folder);
         let beside = |path: &PathBuf| folder.join(path);
         Ok(Self {
             lake: global.lake.clone().or(file.lake).unwrap_or_else(|| "./twinlake-data".to_owned()),
@@ -57,6 +64,7 @@ impl Settings {
             pipelines: file.pipelines.iter().map(beside).collect(),
             twins: file.twins.as_ref().map(beside),
             scenarios: file.scenarios.as_ref().map(beside),
+            broker: file.broker,
             doors: Doors { http: file.http, postgres: file.postgres, mqtt: file.mqtt },
         })
     }

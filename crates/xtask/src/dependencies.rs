@@ -44,7 +44,7 @@ const BANNED: &[(&[&str], &[&str])] = &[
         &["contracts", "sources", "formats", "pipeline", "simulate"],
         &["datafusion", "deltalake-core", "object_store", "datafusion-postgres"],
     ),
-    (&["contracts", "formats", "spatial", "simulate"], &["tokio", "reqwest", "rumqttc", "rmqtt"]),
+    (&["contracts", "formats", "spatial", "simulate"], &["tokio", "reqwest", "rumqttc", "rmqtt-codec"]),
     (
         &["contracts", "sources", "formats", "pipeline", "lake", "spatial", "simulate", "query", "twin"],
         &["axum"],

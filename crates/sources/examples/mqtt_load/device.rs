@@ -23,10 +23,21 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn connect(to: SocketAddr, from: IpAddr, name: &str, keep_alive_s: u16) -> std::io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.bind(&SocketAddr::new(from, 0).into())?;
-        socket.connect(&to.into())?;
+    /// Connects from the first port from `port` on that is free, and says which one comes after it: a system that is
+    /// asked for any port gives only half of them quickly.
+    pub fn connect(to: SocketAddr, from: IpAddr, port: &mut u16, name: &str) -> std::io::Result<Self> {
+        let keep_alive_s = 600_u16;
+        let socket = loop {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            let bound = socket.bind(&SocketAddr::new(from, *port).into());
+            *port += 1;
+            match bound.and_then(|()| socket.connect(&to.into())) {
+                Ok(()) => break socket,
+                Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {}
+                Err(error) => return Err(error),
+            }
+        };
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         let mut out = vec![0x10, (12 + name.len()) as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2];

@@ -26,9 +26,10 @@ pub fn run(options: &HashMap<String, String>) {
     let mut devices = Vec::with_capacity(connections);
     let mut latencies = Histogram::new();
     let mut room = vec![0; 64 * 1024];
+    let mut port = 10_000;
     for number in 0..connections {
         let name = format!("{from}-{number}");
-        let mut device = Device::connect(to, from, &name, 600).unwrap();
+        let mut device = Device::connect(to, from, &mut port, &name).unwrap();
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut device.stream, Token(number), interest).unwrap();
         device.flush().unwrap();

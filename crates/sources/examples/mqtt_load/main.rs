@@ -6,7 +6,7 @@
 //!     --connections 5000 --rate 25000 --seconds 20 --window 32 --from 127.0.0.2 --server PID
 //! ```
 //!
-//! The load is an open loop: a message is due at its own time whatever the broker does, and its latency counts from
+//! `broker` also takes `--reuse-port true` and `--state FOLDER`. The load is an open loop: a message is due at its own time whatever the broker does, and its latency counts from
 //! then. `load` uses one thread and one source address, so several can run side by side.
 #![allow(
     clippy::print_stdout,

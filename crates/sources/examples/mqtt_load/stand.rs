@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
 use twinlake_contracts::{Checkpoint, Message};
-use twinlake_sources::{Broker, BrokerSettings};
+use twinlake_sources::{Broker, BrokerOptions, BrokerSettings};
 
 use crate::option;
 
@@ -22,7 +22,12 @@ pub fn run(options: &HashMap<String, String>) {
 
 async fn serve(options: &HashMap<String, String>) {
     let listen: String = option(options, "listen", "127.0.0.1:1884".to_owned());
-    let settings = BrokerSettings { max_packet_bytes: 1024 * 1024, ..BrokerSettings::new(listen.clone()) };
+    let broker_options = BrokerOptions {
+        reuse_port: option(options, "reuse-port", false),
+        state: options.get("state").map(std::path::PathBuf::from),
+        ..BrokerOptions::default()
+    };
+    let settings = BrokerSettings { options: broker_options, ..BrokerSettings::new(listen.clone()) };
     let broker = Broker::start(settings).await.unwrap();
     let source = serde_json::json!({"listen": listen, "topics": ["#"], "buffer": 65536});
     let mut source = twinlake_sources::registry().build("mqtt_broker", source).unwrap();

@@ -91,16 +91,20 @@ impl BrokerOptions {
             .map_err(|error| Error::config(format!("cannot read {}: {error}", path.display())))?;
         let mut options: Self = toml::from_str(&text)
             .map_err(|error| Error::config(format!("{}: {error}", path.display()).trim_end().to_owned()))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        options.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok(options)
+    }
+
+    /// Puts relative paths into `folder`.
+    pub fn resolve(&mut self, folder: &Path) {
         let beside = |path: &mut PathBuf| *path = folder.join(&*path);
-        if let Some(tls) = &mut options.tls {
+        if let Some(tls) = &mut self.tls {
             beside(&mut tls.certificate);
             beside(&mut tls.key);
             tls.client_authority.iter_mut().for_each(beside);
         }
-        options.users.iter_mut().chain(&mut options.state).for_each(beside);
-        options.token.iter_mut().for_each(|token| beside(&mut token.key));
-        Ok(options)
+        self.users.iter_mut().chain(&mut self.state).for_each(beside);
+        self.token.iter_mut().for_each(|token| beside(&mut token.key));
     }
 }
 
