@@ -75,6 +75,9 @@ pub use self::token::{TokenAlgorithm, TokenSettings};
 pub use self::users::hash_password;
 use crate::topic_filter::TopicFilter;
 
+#[cfg(test)]
+mod tests;
+
 /// What a broker has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct BrokerStats {

@@ -1,6 +1,7 @@
 //! Source `mqtt_broker`: devices publish straight to Twinlake's embedded broker; see [`Broker`] for what it promises.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{Checkpoint, Component, Error, Message, MessageStream, Position, Result, Source};
 
-use crate::broker::{Broker, BrokerSettings, BrokerTls, Receipt};
+use crate::broker::{Broker, BrokerOptions, BrokerSettings, BrokerTls, Receipt};
 use crate::received_at::ReceivedAt;
 use crate::topic_filter::TopicFilter;
 
@@ -41,6 +42,8 @@ pub struct MqttBrokerSettings {
     pub max_packet_bytes: u32,
     /// Certificate files; the broker listens with TLS when given (decided by whoever starts it first).
     pub tls: Option<BrokerTls>,
+    /// A TOML file with the broker's users, access rules, limits and state folder (decided by whoever starts it first).
+    pub options: Option<PathBuf>,
 }
 
 fn default_listen() -> String {
@@ -93,7 +96,9 @@ struct MqttBrokerSource {
 #[async_trait]
 impl Source for MqttBrokerSource {
     async fn open(&mut self, resume: &Checkpoint) -> Result<MessageStream> {
+        let options = self.settings.options.as_deref().map(BrokerOptions::read).transpose()?;
         let broker = Broker::start(BrokerSettings {
+            options: options.unwrap_or_default(),
             tls: self.settings.tls.clone(),
             claims: vec![self.settings.topics.clone()],
             max_packet_bytes: self.settings.max_packet_bytes,

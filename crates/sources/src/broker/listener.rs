@@ -1,10 +1,13 @@
 //! Accepts connections and runs each to its end.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
+use rmqtt_codec::v5::DisconnectReasonCode;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use twinlake_contracts::{Error, Result};
@@ -105,15 +108,19 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, core: Arc<Core>, pla
 async fn run(mut connection: Box<Connection>, place: Open) {
     connection.core.counters.connections.fetch_add(1, Ordering::AcqRel);
     if connection.core.closing.load(Ordering::Acquire) {
-        connection.link.end(rmqtt_codec::v5::DisconnectReasonCode::ServerShuttingDown);
+        connection.link.end(DisconnectReasonCode::ServerShuttingDown);
     }
-    let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
+    let running = AssertUnwindSafe(std::future::poll_fn(|cx| connection.poll(cx))).catch_unwind().await;
+    // A defect ends its connection, and must not keep its session from the client for ever.
+    let end = running.unwrap_or(End::Closed(DisconnectReasonCode::UnspecifiedError, None));
     Box::pin(finish(connection, end, place)).await;
 }
 
 /// Takes leave of the client, gives its session free, and sees what is on its way to the log to its end.
 async fn finish(mut connection: Box<Connection>, end: End, place: Open) {
     connection.give_up_stalled();
+    // Counted before the client can know.
+    connection.settle(false);
     if let End::Closed(reason, text) = end {
         tracing::debug!(client = %connection.session.client(), ?reason, "the broker ends a connection");
         let Connection { stream, wire, out, .. } = &mut *connection;

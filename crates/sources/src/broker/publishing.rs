@@ -169,7 +169,8 @@ impl Connection {
         Ok(())
     }
 
-    fn settle(&mut self, acknowledge: bool) {
+    /// Routes what is durable, takes what is over out of the window and counts it.
+    pub(super) fn settle(&mut self, acknowledge: bool) {
         if self.window.len() == 0 {
             return;
         }

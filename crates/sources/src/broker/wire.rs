@@ -321,7 +321,42 @@ pub(crate) fn detached_bytes(bytes: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Whatever a client sends is a packet or an error, never a panic, and takes exactly its frame.
+        #[test]
+        fn any_bytes_can_be_decoded(
+            first in prop_oneof![
+                any::<u8>(),
+                prop::sample::select(vec![0x10_u8, 0x32, 0x34, 0x40, 0x50, 0x62, 0x70, 0x82, 0xA2, 0xE0, 0xF0]),
+            ],
+            connect in any::<bool>(),
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..60),
+                proptest::collection::vec(prop_oneof![0..=8_u8, Just(0x26), Just(0x0B), Just(0x23)], 0..60),
+            ],
+            version_5 in any::<bool>(),
+        ) {
+            let head: &[u8] = match (connect, version_5) {
+                (false, _) => b"",
+                (true, false) => b"\0\x04MQTT\x04",
+                (true, true) => b"\0\x04MQTT\x05",
+            };
+            let mut bytes = BytesMut::from(&[first, (head.len() + body.len()) as u8][..]);
+            bytes.extend_from_slice(head);
+            bytes.extend_from_slice(&body);
+            bytes.extend_from_slice(b"next");
+            let mut wire = Wire::new(version_5);
+            if wire.decode(&mut bytes).is_ok() {
+                prop_assert_eq!(&bytes[..], b"next");
+            }
+        }
+    }
 
     #[test]
     fn a_frame_is_measured_by_its_header() {
