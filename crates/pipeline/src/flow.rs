@@ -172,8 +172,14 @@ impl Flow {
             let name = String::from_utf8_lossy(input.bytes()?).into_owned();
             let state = input.bytes()?;
             if let Some(transform) = self.transforms.get_mut(&name) {
-                transform.restore(state).map_err(|error| {
-                    Error::internal(format!("the state of the transform '{name}' does not fit: {error}"))
+                transform.restore(state).map_err(|error| match error {
+                    Error::Config(config) => {
+                        let error = Error::config(format!("the transform '{name}': {}", config.message));
+                        config.help.into_iter().fold(error, Error::with_help)
+                    }
+                    other => {
+                        Error::internal(format!("the state of the transform '{name}' does not fit: {other}"))
+                    }
                 })?;
             }
         }

@@ -27,6 +27,8 @@ struct Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     entries: BTreeMap<u64, Entry>,
+    /// The messages of which a row was let go in the present window.
+    changed: BTreeSet<u64>,
     /// When the newest message so far became known.
     newest_received_us: i64,
 }
@@ -40,6 +42,7 @@ impl Held {
         for sequence in &settlement.released {
             if let Some(entry) = self.entries.get_mut(sequence) {
                 entry.rows = entry.rows.saturating_sub(1);
+                self.changed.insert(*sequence);
             }
         }
     }
@@ -56,12 +59,14 @@ impl Held {
                 None => {}
             }
         }
-        for (sequence, entry) in &mut self.entries {
-            entry.ended |= ended.contains(sequence);
-            if entry.rows == 0 && !entry.ended {
-                lost.extend(entry.message.clone());
+        for sequence in ended {
+            if let Some(entry) = self.entries.get_mut(sequence) {
+                entry.ended = true;
             }
         }
+        let changed = self.changed.iter().filter_map(|sequence| self.entries.get(sequence));
+        let over = changed.filter(|entry| entry.rows == 0 && !entry.ended);
+        lost.extend(over.filter_map(|entry| entry.message.clone()));
         lost.sort_by_key(|logged| logged.sequence);
         lost
     }
@@ -73,7 +78,11 @@ impl Held {
 
     /// Forgets the messages of which nothing is held back any more.
     pub fn forget(&mut self) {
-        self.entries.retain(|_, entry| entry.rows > 0);
+        for sequence in std::mem::take(&mut self.changed) {
+            if self.entries.get(&sequence).is_some_and(|entry| entry.rows == 0) {
+                self.entries.remove(&sequence);
+            }
+        }
     }
 
     /// When the newest message so far became known; 0 before the first.

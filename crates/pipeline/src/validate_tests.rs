@@ -239,3 +239,68 @@ outputs = [
     let results = run_tests(&good(&format!("{GOOD}{text}")).await, &engine()).await;
     assert!(results[0].passed(), "{}", results[0].failures.join("\n"));
 }
+
+#[tokio::test]
+async fn mistakes_of_the_transforms_of_time_are_shown_at_their_words() {
+    let settings = r#"
+[transforms.ordered]
+type = "late"
+inputs = ["clean"]
+
+[transforms.spikes]
+type = "clean"
+inputs = ["clean"]
+spike = { value = { window = 1 } }
+
+[transforms.grid]
+type = "resample"
+inputs = ["clean"]
+interval = "1m"
+method = "liner"
+max_gap = "1h"
+
+[transforms.fences]
+type = "geofence"
+inputs = ["clean"]
+fences = { depot = "POLYGON ((0 0, 1 1))" }
+"#;
+    let columns = r#"
+[transforms.ordered]
+type = "late"
+inputs = ["clean"]
+allowed_lateness = "10s"
+key = ["idd"]
+
+[transforms.units]
+type = "clean"
+inputs = ["clean"]
+unit = { value = { from = "kmh", to = "m/s" } }
+
+[transforms.two]
+type = "window"
+inputs = ["clean", "positive"]
+kind = "tumbling"
+size = "1m"
+aggregates = { rows = { function = "count" } }
+
+[transforms.minutes]
+type = "window"
+inputs = ["clean"]
+kind = "tumbling"
+size = "1m"
+aggregates = { mean = { function = "mean", column = "valeu" } }
+
+[transforms.named]
+type = "enrich"
+inputs = ["clean"]
+table = { path = "stops.csv", decoder = { type = "fake", rot = "x" } }
+on = { id = "id" }
+columns = { name = "name" }
+"#;
+    let mut shown = Vec::new();
+    for text in [settings, columns] {
+        let all = found(&format!("{GOOD}{text}")).await;
+        shown.push(all.split("warning:").next().unwrap_or_default().trim().to_owned());
+    }
+    assert_snapshot!(shown.join("\n\n"));
+}

@@ -16,6 +16,9 @@ use crate::cell;
 use crate::document::Document;
 use crate::fakes::{components, engine};
 
+/// Near the last second that 64 bits of microseconds can count.
+const END_OF_TIME_S: i64 = 9_223_372_036_854;
+
 /// A row for tests: thing, event time in seconds, value, second value.
 pub(super) type Row = (Option<&'static str>, Option<i64>, Option<f64>, Option<f64>);
 
@@ -65,11 +68,21 @@ pub(super) fn streams() -> impl Strategy<Value = Vec<Row>> {
     let id = proptest::option::weighted(0.97, prop_oneof![Just("a"), Just("b"), Just("c")]);
     let step = prop_oneof![6 => 0..4i64, 1 => -15..0i64, 1 => 4..40i64];
     let time = proptest::option::weighted(0.97, step);
-    proptest::collection::vec((id, time, value(), value()), 0..60).prop_map(|rows| {
+    proptest::collection::vec((id, time, value(), value(), 0..120u8), 0..60).prop_map(|rows| {
         let mut now = 0;
-        let stepped = rows.into_iter().map(|(id, step, value, other)| {
+        let stepped = rows.into_iter().map(|(id, step, value, other, far)| {
             let at = step.map(|step| now + step);
             now = at.unwrap_or(now).max(now);
+            // Instants at the ends of time: nothing may overflow.
+            let at = at.map(|at| {
+                if far == 0 {
+                    END_OF_TIME_S
+                } else if far == 1 {
+                    -END_OF_TIME_S
+                } else {
+                    at
+                }
+            });
             (id, at, value, other)
         });
         stepped.collect()

@@ -3,10 +3,10 @@
 //! The operators work in this order, and a row refused by one is not seen by the next:
 //!
 //! `unit` → `require` (`missing_value`) → `range` (`out_of_range`) → `dedup` (`duplicate`) → `rate_of_change` → `stuck` →
-//! `spike` → `dead_band`
+//! `spike` → `dead_band` → `swinging_door`
 //!
 //! So bounds are in the new units, a row without a position never makes its good repetition a duplicate, repetitions
-//! never count as values that stay the same, and the dead band thins out only what is good. For another order put
+//! never count as values that stay the same, and the dead band and the swinging door thin out only what is good. For another order put
 //! several clean transforms one after the other. The result does not depend on how the stream is cut into batches.
 
 mod dead_band;
@@ -19,6 +19,7 @@ mod require;
 mod spike;
 mod spike_centred;
 mod stuck;
+mod swinging_door;
 mod unit;
 mod units;
 mod work;
@@ -46,6 +47,7 @@ use self::require::Require;
 use self::spike::Spike;
 use self::spike_centred::SpikeCentred;
 use self::stuck::{Stuck, StuckSettings};
+use self::swinging_door::{DoorSettings, SwingingDoor};
 use self::unit::{UnitSettings, Units};
 use self::work::{Action, Work};
 use super::rows::{column, million, only_input, ts};
@@ -55,7 +57,7 @@ use crate::codec::{Reader, Writer};
 const VERSION: u64 = 2;
 
 /// Refuses, blanks or marks values that should not land: `unit`, `require`, `range`, `dedup`, `rate_of_change`, `stuck`,
-/// `spike`, `dead_band`, in this order.
+/// `spike`, `dead_band`, `swinging_door`, in this order.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Clean {
@@ -101,6 +103,8 @@ pub(super) struct Clean {
     /// Columns whose small changes are not passed on: `dead_band`.
     #[serde(default)]
     dead_band: IndexMap<String, BandSettings>,
+    /// Readings that lie on a straight line between others are not passed on: `swinging_door`.
+    swinging_door: Option<DoorSettings>,
 }
 
 fn quality() -> String {
@@ -113,8 +117,9 @@ impl Component for Clean {
 
     fn build(self) -> Result<Box<dyn TransformBuilder>> {
         if self.unit.is_empty() && self.require.is_empty() && self.range.is_empty() && self.is_stateless() {
-            return Err(Error::config("this transform cleans nothing")
-                .with_help("give unit, require, range, dedup, rate_of_change, stuck, spike or dead_band"));
+            return Err(Error::config("this transform cleans nothing").with_help(
+                "give unit, require, range, dedup, rate_of_change, stuck, spike, dead_band or swinging_door",
+            ));
         }
         if self.max_keys == 0 {
             return Err(Error::config("'max_keys' must be above 0"));
@@ -134,6 +139,9 @@ impl Component for Clean {
         for (column, own) in &self.dead_band {
             own.check(column)?;
         }
+        if let Some(own) = &self.swinging_door {
+            own.check()?;
+        }
         Ok(Box::new(self))
     }
 }
@@ -145,6 +153,7 @@ impl Clean {
             && self.stuck.is_empty()
             && self.spike.is_empty()
             && self.dead_band.is_empty()
+            && self.swinging_door.is_none()
     }
 
     fn flags(&self) -> bool {
@@ -211,6 +220,9 @@ impl TransformBuilder for Clean {
         }
         if !self.dead_band.is_empty() {
             operators.push(Box::new(DeadBand::new(&place, &self.dead_band)?));
+        }
+        if let Some(own) = &self.swinging_door {
+            operators.push(Box::new(SwingingDoor::new(&place, &schema, own)?));
         }
         let settlement = Settlement::default();
         Ok(Box::new(CleanTransform { schema, units, quality, chain: Chain(operators), settlement }))

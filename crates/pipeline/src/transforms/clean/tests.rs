@@ -1,11 +1,13 @@
 //! What the operators promise, one by one and all together.
 
+use futures::executor::block_on;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
+use twinlake_contracts::{Batch, Rejects, parse_us};
 
-use crate::transforms::law::{batch, cuts, mistake, readings, row_wise, streams};
+use crate::transforms::law::{Outcome, batch, build, cuts, mistake, readings, row_wise, schema, streams};
 
-fn values(outcome: &crate::transforms::law::Outcome) -> Vec<Option<f64>> {
+fn values(outcome: &Outcome) -> Vec<Option<f64>> {
     outcome.column("value").iter().map(Json::as_f64).collect()
 }
 
@@ -106,6 +108,52 @@ fn a_row_passes_when_one_of_its_columns_leaves_the_band() {
 }
 
 #[test]
+fn readings_on_a_line_are_left_out() {
+    let settings = |more: Json| {
+        let mut own = json!({ "column": "value", "deviation": 0.5 });
+        own.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "type": "clean", "key": ["id"], "swinging_door": own })
+    };
+    let rows = readings(&[
+        (0, 0.0),
+        (1, 1.0),
+        (2, 2.4),
+        (3, 3.0),
+        (4, 1.0),
+        (5, -1.0),
+        (4, 7.0),
+        (6, f64::NAN),
+        (7, 5.0),
+    ]);
+    let outcome = row_wise(&settings(json!({})), &rows, &[2]);
+    assert_eq!(outcome.reasons(), [(2, "swinging_door"), (3, "swinging_door"), (5, "swinging_door")]);
+    assert_eq!(values(&outcome).iter().flatten().copied().collect::<Vec<_>>(), [0.0, 3.0, 7.0, -1.0, 5.0]);
+    let steady = readings(&[(0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0)]);
+    let outcome = row_wise(&settings(json!({ "max_silence": "2s" })), &steady, &[2]);
+    assert_eq!(outcome.reasons(), [(2, "swinging_door"), (4, "swinging_door")]);
+}
+
+#[test]
+fn a_changed_operator_starts_anew_unless_it_holds_rows() {
+    let first = json!({ "type": "clean", "key": ["id"], "spike": { "value": { "window": 3 } }, "stuck": { "value": { "longer_than": "1h" } } });
+    let changed = json!({ "type": "clean", "key": ["id"], "spike": { "other": { "window": 3 } }, "dead_band": { "value": { "absolute": 1 } } });
+    let holding =
+        json!({ "type": "clean", "key": ["id"], "spike": { "value": { "window": 3, "centred": true } } });
+    let state = |settings: &Json| {
+        let mut transform = build(settings, &schema()).unwrap();
+        let rows = readings(&[(0, 1.0), (1, 1.0)]);
+        block_on(transform.process(0, Batch { rows, sequences: None }, &mut Rejects::default())).unwrap();
+        transform.state().unwrap()
+    };
+    let restore = |settings: &Json, state: &[u8]| build(settings, &schema()).unwrap().restore(state);
+    restore(&changed, &state(&first)).unwrap();
+    restore(&first, &state(&changed)).unwrap();
+    let error = restore(&first, &state(&holding)).unwrap_err().to_string();
+    assert!(error.contains("'spike_centred' was changed while it held rows back"), "{error}");
+    assert!(restore(&first, b"\x02nonsense").is_err());
+}
+
+#[test]
 fn units_change_values_types_and_names() {
     let settings = json!({ "type": "clean", "key": ["id"],
         "unit": { "value": { "from": "degF", "to": "degC", "rename": "value_c" }, "other": { "from": "km/h", "to": "m/s" } },
@@ -158,6 +206,14 @@ fn mistakes_name_the_column_and_the_way_out() {
             clean("unit", "value", json!({ "from": "m", "to": "km", "rename": "other" })),
             "two columns 'other'",
         ),
+        (
+            mistake(&json!({ "type": "clean", "swinging_door": { "column": "value", "deviation": 0 } })),
+            "'deviation' of the swinging door is not a number above 0",
+        ),
+        (
+            mistake(&json!({ "type": "clean", "swinging_door": { "column": "valu", "deviation": 1 } })),
+            "did you mean 'value'?",
+        ),
         (mistake(&json!({ "type": "clean" })), "cleans nothing"),
         (mistake(&json!({ "type": "clean", "key": ["i"], "range": { "value": [0, 1] } })), "no column 'i'"),
         (
@@ -193,14 +249,17 @@ fn settings() -> impl Strategy<Value = Json> {
         proptest::option::of((0.0..3.0, action(), action()).prop_map(|(absolute, first, second)| {
             json!({ "value": { "absolute": absolute, "max_silence": "20s", "action": first }, "other": { "percent": 20, "action": second } })
         })),
-        (1..4usize, any::<bool>(), action()),
+        (1..4usize, any::<bool>(), action(), proptest::option::of(0.1..3.0)),
     );
-    operators.prop_map(|(spike, rate, stuck, band, (max_keys, dedup, range_action))| {
+    operators.prop_map(|(spike, rate, stuck, band, (max_keys, dedup, range_action, door))| {
         let mut own = json!({ "type": "clean", "key": ["id"], "max_keys": max_keys, "range": { "other": [-90, 90] }, "range_action": range_action });
         for (key, value) in [("spike", spike), ("rate_of_change", rate), ("stuck", stuck), ("dead_band", band)] {
             if let Some(value) = value {
                 own[key] = value;
             }
+        }
+        if let Some(deviation) = door {
+            own["swinging_door"] = json!({ "column": "value", "deviation": deviation, "max_silence": "15s" });
         }
         if dedup {
             own["dedup"] = json!({ "by": ["id", "ts"], "within": "5s" });
@@ -213,5 +272,25 @@ proptest! {
     #[test]
     fn cuts_and_restarts_change_nothing(settings in settings(), rows in streams(), cuts in cuts()) {
         row_wise(&settings, &batch(&rows), &cuts);
+    }
+
+    #[test]
+    fn what_the_swinging_door_leaves_out_lies_near_the_line(
+        values in proptest::collection::vec(-10.0..10.0, 2..60), deviation in 0.1..8.0, step in 1..4i64,
+    ) {
+        let rows: Vec<(i64, f64)> = (0..).step_by(step as usize).zip(values).collect();
+        let settings = json!({ "type": "clean", "swinging_door": { "column": "value", "deviation": deviation } });
+        let outcome = row_wise(&settings, &readings(&rows), &[]);
+        let passed: Vec<(i64, f64)> = outcome
+            .rows
+            .iter()
+            .map(|(row, _)| (parse_us(row["ts"].as_str().unwrap()).unwrap() / 1_000_000, row["value"].as_f64().unwrap()))
+            .collect();
+        for (time, value) in rows {
+            let after = passed.partition_point(|(at, _)| *at < time);
+            let ((t1, v1), (t0, v0)) = (passed[after], passed[after.saturating_sub(1)]);
+            let line = if t1 == t0 { v1 } else { v0 + (v1 - v0) * (time - t0) as f64 / (t1 - t0) as f64 };
+            prop_assert!((line - value).abs() <= deviation + 1e-9, "{} s: {} and {}", time, line, value);
+        }
     }
 }
