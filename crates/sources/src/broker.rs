@@ -24,6 +24,9 @@
 //! also waits until what a publish changed among them is on stable storage. What a subscriber had been sent and not
 //! acknowledged is sent again under a new packet identifier. Without a folder all of it is in memory.
 //!
+//! The wills of clients that are connected when the process ends are not published. Extended authentication (AUTH) is
+//! refused, `$SYS` topics are not published; the counters are in the service's metrics.
+//!
 //! Several processes may share an address (`reuse_port`): the system gives each connection to one of them. Sessions,
 //! subscriptions and retained messages belong to one process; devices that only publish do not notice.
 
@@ -91,7 +94,7 @@ pub struct BrokerStats {
     pub refused: u64,
     /// Publishes that wait for durability now.
     pub waiting: u64,
-    /// Messages that a subscriber did not get because its queue was full.
+    /// Messages that a subscriber did not get because its queue was full, or that were not retained for want of room.
     pub dropped: u64,
 }
 

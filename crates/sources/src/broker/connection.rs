@@ -100,7 +100,7 @@ impl Connection {
             if self.link.outgoing.swap(false, Ordering::AcqRel) {
                 self.fill();
             }
-            if !self.out.is_empty() {
+            if !self.out.is_empty() || self.stream.unsent() {
                 match self.stream.poll_send(cx, &mut self.out) {
                     Poll::Ready(Ok(())) => {
                         // There may be more than went into the buffer.

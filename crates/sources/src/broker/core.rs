@@ -110,7 +110,7 @@ impl Core {
     fn restore(&self, kept: Kept) {
         let mut most = 0;
         for message in kept.retained.into_values() {
-            write(&self.retained).set(message);
+            write(&self.retained).set(message, usize::MAX);
         }
         for (client, kept) in kept.sessions {
             let session = Arc::new(Session::new(client.clone(), kept.expiry_s));
@@ -235,14 +235,19 @@ impl Core {
         let mut number = 0;
         if publish.retain {
             let message = Arc::clone(made.get_or_insert_with(|| message(publish)));
-            write(&self.retained).set(Arc::clone(&message));
-            number = self.keep(|| {
-                if message.payload.is_empty() {
-                    Record::Cleared { topic: message.topic.clone() }
-                } else {
-                    Record::Retained { message }
-                }
-            });
+            // One after the other, so that the file has the same order as the table.
+            let mut retained = write(&self.retained);
+            if retained.set(Arc::clone(&message), self.limits.retained_messages) {
+                number = self.keep(|| {
+                    if message.payload.is_empty() {
+                        Record::Cleared { topic: message.topic.clone() }
+                    } else {
+                        Record::Retained { message }
+                    }
+                });
+            } else {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
         if self.subscription_count.load(Ordering::Acquire) == 0 {
             return number;

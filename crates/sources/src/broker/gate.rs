@@ -32,10 +32,16 @@ impl Gate {
     pub(crate) fn open(options: &BrokerOptions, certificates: bool, loopback: bool) -> Result<Self> {
         check(&options.rules)?;
         let nothing_set_up = options.users.is_none() && options.token.is_none() && !certificates;
+        let anonymous = options.anonymous.unwrap_or(nothing_set_up && loopback);
+        if nothing_set_up && !anonymous {
+            tracing::warn!(
+                "the MQTT broker refuses every client: set up users, tokens or client certificates, or write anonymous = true"
+            );
+        }
         Ok(Self {
             users: options.users.as_deref().map(Users::open).transpose()?,
             tokens: options.token.as_ref().map(Tokens::open).transpose()?,
-            anonymous: options.anonymous.unwrap_or(nothing_set_up && loopback),
+            anonymous,
             rules: options.rules.clone(),
         })
     }

@@ -92,7 +92,7 @@ impl KeptOutgoing {
 }
 
 /// One session of [`Kept`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KeptSession {
     pub(crate) expiry_s: u32,
     pub(crate) ended_at_us: i64,
@@ -102,7 +102,7 @@ pub(crate) struct KeptSession {
 }
 
 /// The sum of records.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Kept {
     pub(crate) sessions: HashMap<ByteString, KeptSession>,
     pub(crate) retained: BTreeMap<ByteString, Arc<Message>>,

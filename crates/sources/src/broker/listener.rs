@@ -94,7 +94,7 @@ async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, core: Arc<Core>, pla
                 let stream = tls.accept(stream).await.ok()?;
                 let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                 let name = shown.and_then(common_name);
-                (Stream::Tls(Box::new(stream)), name)
+                (Stream::Tls(Box::new(stream), false), name)
             }
         };
         handshake(stream, Arc::clone(&core), name).await

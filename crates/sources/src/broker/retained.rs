@@ -17,13 +17,16 @@ pub(crate) struct Retained {
 }
 
 impl Retained {
-    /// Keeps a message as its topic's last; an empty payload clears the topic.
-    pub(crate) fn set(&mut self, message: Arc<Message>) {
+    /// Keeps a message as its topic's last; an empty payload clears the topic. `false` when there are `most` already.
+    pub(crate) fn set(&mut self, message: Arc<Message>, most: usize) -> bool {
         if message.payload.is_empty() {
             self.messages.remove(&message.topic);
-        } else {
+        } else if self.messages.len() < most || self.messages.contains_key(&message.topic) {
             self.messages.insert(message.topic.clone(), message);
+        } else {
+            return false;
         }
+        true
     }
 
     /// The messages that a filter takes.
@@ -78,11 +81,11 @@ mod tests {
     fn filters_find_what_was_kept_last() {
         let mut retained = Retained::default();
         for topic in ["a", "a/b", "a/b/c", "ab", "/a", "b/b", "$SYS/x"] {
-            retained.set(message(topic, "1", None));
+            assert!(retained.set(message(topic, "1", None), 10));
         }
-        retained.set(message("a/b", "2", None));
-        retained.set(message("b/b", "", None));
-        retained.set(message("a/old", "x", Some(1)));
+        assert!(!retained.set(message("c", "1", None), 7) && retained.set(message("a/b", "2", None), 7));
+        assert!(retained.set(message("b/b", "", None), 7));
+        assert!(retained.set(message("a/old", "x", Some(1)), 7));
         for (filter, expected) in [
             ("a/#", vec!["a", "a/b", "a/b/c"]),
             ("+/b", vec!["a/b"]),

@@ -39,6 +39,8 @@ pub struct BrokerLimits {
     pub queued_messages: usize,
     /// How many bytes of payload are kept for a client that is away or slow.
     pub queued_bytes: usize,
+    /// How many topics may have a retained message; those of further topics are routed and not retained.
+    pub retained_messages: usize,
     /// How long a connection may take until its CONNECT is accepted, in seconds.
     pub connect_timeout_s: u16,
     /// The longest time that a session is kept after its connection, in seconds.
@@ -54,6 +56,7 @@ impl Default for BrokerLimits {
             inflight: 1024,
             queued_messages: 100_000,
             queued_bytes: 64 * 1024 * 1024,
+            retained_messages: 1_000_000,
             connect_timeout_s: 10,
             session_expiry_s: 7 * 24 * 60 * 60,
         }
@@ -137,5 +140,29 @@ impl BrokerSettings {
             patience: Duration::from_secs(30),
             options: BrokerOptions::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_settings_are_the_settings() {
+        #[derive(Deserialize)]
+        struct File {
+            broker: BrokerOptions,
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/mqtt.md");
+        let text = std::fs::read_to_string(path).expect("docs/mqtt.md");
+        let (_, rest) = text.split_once("```toml").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let mut broker = toml::from_str::<File>(example).expect("the example is valid").broker;
+        broker.resolve(Path::new("/etc/twinlake"));
+        assert_eq!(broker.users.as_deref(), Some(Path::new("/etc/twinlake/mqtt-users")));
+        let mut limits = broker.limits.clone();
+        (limits.messages_per_second, limits.bytes_per_second) = (None, None);
+        assert_eq!(limits, BrokerLimits::default(), "the other limits of the example are the defaults");
+        assert!(toml::from_str::<File>("[broker]\nanonymus = true").is_err());
     }
 }

@@ -65,7 +65,8 @@ impl StateFile {
         }
         let kept = read(&bytes);
         let file = rewrite(&path, &kept).map_err(|error| wrong("cannot be written", &error))?;
-        let mirror = read(&bytes);
+        // The messages themselves are shared by both.
+        let mirror = kept.clone();
         let shared = Arc::new(Shared::default());
         let writer = Writer { _holder: holder, path, file, mirror, shared: Arc::clone(&shared) };
         let writer = std::thread::Builder::new()

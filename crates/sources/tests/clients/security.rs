@@ -32,11 +32,11 @@ fn certificates(folder: &Path) {
 
 #[test]
 fn a_client_certificate_is_the_user() {
-    let Some((publisher, _)) = programs() else { return };
+    let Some((publisher, subscriber)) = programs() else { return };
     let folder = tempfile::tempdir().expect("folder");
     certificates(folder.path());
     let text = "[tls]\ncertificate = 'broker.pem'\nkey = 'broker.key'\nclient_authority = 'ca.pem'\n\
-                [[rules]]\npublish = ['record/%u/#']\n";
+                [[rules]]\npublish = ['record/%u/#']\nsubscribe = ['#']\n";
     std::fs::write(folder.path().join("broker.toml"), text).expect("write");
     let options = BrokerOptions::read(&folder.path().join("broker.toml")).expect("options");
     let mut stand = Stand::new(options);
@@ -60,6 +60,28 @@ fn a_client_certificate_is_the_user() {
     assert!(!with(&["-t", "record/tram-7/speed"]).status.success(), "no certificate, no connection");
     stand.nothing_more();
     assert_eq!(stand.broker().stats().refused, 1);
+
+    // Much in both directions.
+    let lines = folder.path().join("lines");
+    let text: Vec<String> = (0..3000).map(|number| format!("{number:0>800}")).collect();
+    std::fs::write(&lines, text.join("\n") + "\n").expect("write");
+    let tls =
+        ["-h", "127.0.0.1", "-p", &port, "--cafile", &ca, "--cert", &certificate, "--key", &key, "-q", "1"];
+    let mut listening = tls.to_vec();
+    listening.extend_from_slice(&["-t", "record/#", "-C", "3000", "-W", "25"]);
+    let listener = std::process::Command::new(&subscriber)
+        .args(&listening)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the subscriber starts");
+    stand.connections(1);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut sending = std::process::Command::new(&publisher);
+    sending.args(tls).args(["-t", "record/tram-7/speed", "-l"]);
+    sending.stdin(std::fs::File::open(&lines).expect("file"));
+    assert!(sending.status().expect("status").success());
+    let heard = listener.wait_with_output().expect("output").stdout;
+    assert_eq!(String::from_utf8_lossy(&heard).lines().collect::<Vec<_>>(), text);
     stand.stop();
 }
 
