@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::dataframe::DataFrame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::failure::Failure;
@@ -68,11 +68,11 @@ impl Gate {
     pub(crate) async fn answer(
         &self,
         time: Time,
-        work: impl Future<Output = Result<SendableRecordBatchStream, Failure>>,
+        work: impl Future<Output = Result<DataFrame, Failure>>,
     ) -> Result<Answer, Failure> {
         let place = self.enter().await?;
-        let stream = time.limit(work).await??;
-        let rows = self.workers.read(stream, place);
+        let frame = time.limit(work).await??;
+        let rows = time.limit(self.workers.start_query(frame, place)).await??;
         let mut answer = Answer { schema: Arc::clone(rows.schema()), first: None, rest: Some(rows), time };
         answer.first = answer.pull().await?;
         Ok(answer)
@@ -127,16 +127,16 @@ mod tests {
 
     use super::*;
 
-    async fn one(context: &SessionContext, sql: &str) -> Result<SendableRecordBatchStream, Failure> {
-        let frame = context.sql(sql).await.map_err(Failure::from)?;
-        frame.execute_stream().await.map_err(Failure::from)
+    async fn one(context: &SessionContext, sql: &str) -> Result<DataFrame, Failure> {
+        context.sql(sql).await.map_err(Failure::from)
     }
 
     #[tokio::test]
     async fn a_full_gate_answers_busy_and_frees_its_place_when_dropped() {
         let gate = Gate { queue: Duration::from_millis(50), ..Gate::new(1, Duration::from_mins(1)).unwrap() };
         let context = SessionContext::new();
-        let held = gate.answer(gate.time(None), one(&context, "SELECT 1")).await.unwrap();
+        let many = "SELECT value FROM generate_series(1, 1000000)";
+        let held = gate.answer(gate.time(None), one(&context, many)).await.unwrap();
         let refused = gate.answer(gate.time(None), one(&context, "SELECT 1")).await;
         assert!(matches!(refused, Err(Failure::Busy)));
         drop(held);
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn silence_ends_a_query_and_the_clients_limit_comes_first() {
         let gate = Gate::new(1, Duration::from_millis(20)).unwrap();
-        let forever = || std::future::pending::<Result<SendableRecordBatchStream, Failure>>();
+        let forever = || std::future::pending::<Result<DataFrame, Failure>>();
         let failed = gate.answer(gate.time(None), forever()).await;
         assert!(matches!(failed, Err(Failure::TimedOut(limit)) if limit == Duration::from_millis(20)));
         let failed = gate.answer(gate.time(Some(Duration::from_millis(1))), forever()).await;

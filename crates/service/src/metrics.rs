@@ -161,7 +161,14 @@ impl Collector for ReportedCollector {
         let reported = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         for gauge in reported.iter() {
             let mut family = encoder.encode_descriptor(&gauge.name, &gauge.help, None, MetricType::Gauge)?;
-            for (labels, value) in (gauge.read)() {
+            let readings = (gauge.read)();
+            if let [(labels, value)] = readings.as_slice()
+                && labels.is_empty()
+            {
+                ConstGauge::new(*value).encode(family)?; // without braces around nothing
+                continue;
+            }
+            for (labels, value) in readings {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }

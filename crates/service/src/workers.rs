@@ -5,46 +5,72 @@ use std::fmt;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::dataframe::DataFrame;
 use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use twinlake_contracts::{Error, Result};
 
 use crate::failure::Failure;
 
-/// The threads: one for each core.
+type Next = std::result::Result<Option<RecordBatch>, Failure>;
+
+/// The threads: more than cores, so that the machine shares its time out between a query that does not look up from
+/// its work and the short ones beside it.
 pub(crate) struct Workers(Option<Runtime>);
 
 impl Workers {
     pub(crate) fn start() -> Result<Self> {
-        let runtime = Builder::new_multi_thread().thread_name("query").enable_all().build();
+        let threads = std::thread::available_parallelism().map_or(8, |cores| 8.max(4 * cores.get()));
+        let runtime =
+            Builder::new_multi_thread().worker_threads(threads).thread_name("query").enable_all().build();
         Ok(Self(Some(runtime.map_err(|error| Error::internal(format!("threads for queries: {error}")))?)))
     }
 
-    /// Reads the stream on these threads. `place` is given back when the query has really ended: a query that was
-    /// given up holds it until it next looks up from its work.
-    pub(crate) fn read(&self, mut stream: SendableRecordBatchStream, place: OwnedSemaphorePermit) -> Rows {
-        let schema = stream.schema();
-        let (sender, receiver) = mpsc::channel(1);
+    /// Runs a query on these threads. `place` is given back when the query has really ended: one that was given up
+    /// holds it until it next looks up from its work.
+    pub(crate) async fn start_query(
+        &self,
+        frame: DataFrame,
+        place: OwnedSemaphorePermit,
+    ) -> std::result::Result<Rows, Failure> {
+        let (head, schema) = oneshot::channel();
+        let (sender, batches) = mpsc::channel(1);
         let work = async move {
             let _place = place;
-            while let Some(next) = stream.next().await {
-                let failed = next.is_err();
-                let full = next.as_ref().is_ok_and(|batch| batch.num_rows() > 0);
-                if (full || failed) && sender.send(next.map(Some).map_err(Failure::from)).await.is_err() {
-                    return;
-                }
-                if failed {
-                    return;
-                }
+            if let Err(failure) = compute(frame, head, &sender).await {
+                let _ = sender.send(Err(failure)).await; // whoever asked may have gone
             }
-            let _ = sender.send(Ok(None)).await; // whoever asked may have gone
         };
-        let worker = self.0.as_ref().map(|runtime| runtime.spawn(work).abort_handle());
-        Rows { schema, receiver, worker }
+        let worker = self.0.as_ref().map(|runtime| Worker(runtime.spawn(work).abort_handle()));
+        let mut batches = batches;
+        match schema.await {
+            Ok(schema) => Ok(Rows { schema, batches, _worker: worker }),
+            Err(_) => Err(batches.recv().await.and_then(Next::err).unwrap_or_else(broken_off)),
+        }
     }
+}
+
+/// Computes all rows; an `Ok(None)` after the last says that none is missing.
+async fn compute(
+    frame: DataFrame,
+    head: oneshot::Sender<SchemaRef>,
+    sender: &mpsc::Sender<Next>,
+) -> std::result::Result<(), Failure> {
+    let mut stream = frame.execute_stream().await?;
+    let _ = head.send(stream.schema());
+    while let Some(batch) = stream.next().await.transpose()? {
+        if batch.num_rows() > 0 && sender.send(Ok(Some(batch))).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = sender.send(Ok(None)).await;
+    Ok(())
+}
+
+fn broken_off() -> Failure {
+    Error::internal("the query was broken off").into()
 }
 
 impl fmt::Debug for Workers {
@@ -62,11 +88,20 @@ impl Drop for Workers {
     }
 }
 
+/// Ends its query when dropped.
+struct Worker(AbortHandle);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Rows that are being computed; at most one batch waits. Dropping it gives the query up.
 pub(crate) struct Rows {
     schema: SchemaRef,
-    receiver: mpsc::Receiver<std::result::Result<Option<RecordBatch>, Failure>>,
-    worker: Option<AbortHandle>,
+    batches: mpsc::Receiver<Next>,
+    _worker: Option<Worker>,
 }
 
 impl Rows {
@@ -76,16 +111,7 @@ impl Rows {
     }
 
     /// The next batch with rows; `None` at the end.
-    pub(crate) async fn next(&mut self) -> std::result::Result<Option<RecordBatch>, Failure> {
-        let broken = || Failure::from(Error::internal("the query was broken off"));
-        self.receiver.recv().await.unwrap_or_else(|| Err(broken()))
-    }
-}
-
-impl Drop for Rows {
-    fn drop(&mut self) {
-        if let Some(worker) = &self.worker {
-            worker.abort();
-        }
+    pub(crate) async fn next(&mut self) -> Next {
+        self.batches.recv().await.unwrap_or_else(|| Err(broken_off()))
     }
 }

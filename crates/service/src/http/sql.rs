@@ -181,8 +181,7 @@ impl App {
         let work = async {
             let session = self.session()?;
             tense.apply(&session)?;
-            let frame = make(session).await?;
-            frame.execute_stream().await.map_err(Failure::from)
+            make(session).await
         };
         let answer = self.gate.answer(self.gate.time(None), work).await;
         self.metrics.query("http", if answer.is_ok() { "ok" } else { "error" });

@@ -165,10 +165,7 @@ impl Connection {
         let started = async {
             let plan = bind(time.limit(self.plan(statement)).await??)?;
             let schema = Arc::clone(plan.schema());
-            let work = async {
-                let frame = self.0.session.context().execute_logical_plan(plan).await?;
-                Ok(frame.execute_stream().await?)
-            };
+            let work = async { Ok(self.0.session.context().execute_logical_plan(plan).await?) };
             Ok::<_, PgWireError>((schema, shared.gate.answer(time, work).await?))
         }
         .await;

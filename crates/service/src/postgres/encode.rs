@@ -9,12 +9,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions as DisplayOptions};
 use datafusion::error::DataFusionError;
 use datafusion_postgres::arrow_pg::datatypes::{field_into_pg_type, into_pg_type};
 use datafusion_postgres::arrow_pg::encoder::{Encoder, encode_value};
 use datafusion_postgres::pgwire::api::Type;
 use datafusion_postgres::pgwire::api::portal::Format;
-use datafusion_postgres::pgwire::api::results::{DataRowEncoder, FieldInfo, QueryResponse};
+use datafusion_postgres::pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse};
 use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::data::DataRow;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
@@ -32,6 +33,8 @@ use crate::postgres::error::raise;
 enum Way {
     /// The encoder knows the type; a column of another type is cast to it first.
     Typed(FieldRef),
+    /// An instant as PostgreSQL prints it in the date style ISO: no zeros at the end of a fraction.
+    Instant(FieldRef),
     /// WKB as hexadecimal EWKB.
     Geometry(u32),
     /// As SQL prints it.
@@ -64,7 +67,14 @@ impl Wire {
             .iter()
             .enumerate()
             .map(|(index, field)| {
-                let (kind, way) = way(field, zone);
+                let (kind, mut way) = way(field, zone);
+                let text = format.format_for(index) == FieldFormat::Text;
+                let iso = options.date_style.to_ascii_lowercase().starts_with("iso");
+                if let (Way::Typed(field), true) = (&way, text && iso)
+                    && matches!(field.data_type(), DataType::Timestamp(..))
+                {
+                    way = Way::Instant(Arc::clone(field));
+                }
                 let info =
                     FieldInfo::new(field.name().clone(), None, None, kind.clone(), format.format_for(index))
                         .with_type_size(size_of(&kind))
@@ -183,6 +193,11 @@ impl Way {
                     cast(column, field.data_type()).map_err(|e| Failure::from(DataFusionError::from(e)))?;
                 (column, Arc::clone(field))
             }
+            Self::Instant(field) => {
+                let column =
+                    cast(column, field.data_type()).map_err(|e| Failure::from(DataFusionError::from(e)))?;
+                text((0..column.len()).map(|row| instant(&column, row)).collect())
+            }
             Self::Geometry(srid) => {
                 let binary =
                     cast(column, &DataType::Binary).map_err(|e| Failure::from(DataFusionError::from(e)))?;
@@ -195,6 +210,22 @@ impl Way {
             ),
         })
     }
+}
+
+/// An instant in the zone of its type, for example `2018-10-09 07:33:10.25+03`; `None` for a null.
+fn instant(column: &ArrayRef, row: usize) -> Option<String> {
+    let plain = "%Y-%m-%d %H:%M:%S%.f";
+    let options = DisplayOptions::new().with_timestamp_format(Some(plain)).with_null("");
+    let zoned = format!("{plain}%:z");
+    let options = options.with_timestamp_tz_format(Some(&zoned));
+    let text = column.is_valid(row).then(|| ArrayFormatter::try_new(column, &options).ok())??;
+    let text = text.value(row).try_to_string().ok()?;
+    let (clock, offset) = match column.data_type() {
+        DataType::Timestamp(_, Some(_)) => text.split_at_checked(text.len().checked_sub(6)?)?,
+        _ => (text.as_str(), ""),
+    };
+    let clock = if clock.contains('.') { clock.trim_end_matches('0').trim_end_matches('.') } else { clock };
+    Some(format!("{clock}{}", offset.strip_suffix(":00").unwrap_or(offset)))
 }
 
 /// The wire type of a parameter of that Arrow type.

@@ -133,6 +133,8 @@ fn config_code(message: &str) -> &'static str {
         "42702"
     } else if message.starts_with("not supported:") {
         NOT_SUPPORTED
+    } else if message.starts_with("the file '") {
+        "42P01"
     } else if message.starts_with("twin.") || message.starts_with("unknown setting") {
         INVALID_VALUE
     } else {

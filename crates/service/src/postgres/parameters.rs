@@ -34,6 +34,13 @@ impl Parameters {
             found.insert(id, (kind, None));
         }
         plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Limit(limit) = node {
+                for part in [&limit.skip, &limit.fetch].into_iter().flatten() {
+                    if let Expr::Placeholder(placeholder) = part.as_ref() {
+                        found.entry(placeholder.id.clone()).or_default().0.get_or_insert(DataType::Int64);
+                    }
+                }
+            }
             node.apply_expressions(|expression| {
                 expression.apply(|part| {
                     note(part, &mut found);
