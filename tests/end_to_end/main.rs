@@ -7,6 +7,7 @@
 mod command_line;
 mod demo;
 mod files;
+mod ingest;
 mod kill;
 mod messages;
 mod mosquitto;

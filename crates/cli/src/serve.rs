@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use twinlake_pipeline::SourceKind;
+use twinlake_contracts::{Error, Intake, TableStore};
+use twinlake_formats::Bodies;
+use twinlake_pipeline::{DirectIngest, DirectOptions, SourceKind};
 use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
 
@@ -19,6 +21,7 @@ type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
 pub struct Doorway {
     pub service: Running,
     pub broker: Arc<Broker>,
+    intake: Option<Arc<DirectIngest>>,
 }
 
 impl Doorway {
@@ -40,7 +43,13 @@ impl Doorway {
             postgres: settings.postgres(doors),
             ..ServiceSettings::default()
         };
-        let service = Service::start(service, Arc::clone(&town.engine), Arc::clone(&town.twins)).await?;
+        let intake = intake(town).await?;
+        let taking = intake.clone().map(|intake| intake as Arc<dyn Intake>);
+        let (engine, twins) = (Arc::clone(&town.engine), Arc::clone(&town.twins));
+        let service = Service::start(service, engine, twins, taking).await?;
+        if let Some(intake) = &intake {
+            measure(&service, intake);
+        }
         let counted = Arc::clone(&broker);
         service.metrics().report("mqtt_connections", "MQTT connections that are open", move || {
             vec![(Vec::new(), counted.stats().connections as f64)]
@@ -55,7 +64,7 @@ impl Doorway {
         service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
             vec![(Vec::new(), counted.stats().messages as f64)]
         });
-        Ok(Self { service, broker })
+        Ok(Self { service, broker, intake })
     }
 
     /// Where to go on asking, in lines.
@@ -97,10 +106,51 @@ impl Doorway {
     }
 
     /// Closes all doors.
-    pub async fn close(self) {
+    pub async fn close(self) -> Result<()> {
         self.service.shutdown().await;
         self.broker.shutdown().await;
+        match self.intake {
+            Some(intake) => Ok(intake.stop().await?),
+            None => Ok(()),
+        }
     }
+}
+
+/// What takes the rows that clients hand in over HTTP; `None` when another process on this lake does.
+async fn intake(town: &Town) -> Result<Option<Arc<DirectIngest>>> {
+    let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
+    match DirectIngest::open(store, Arc::new(Bodies), None, DirectOptions::default()).await {
+        Ok(intake) => Ok(Some(intake)),
+        Err(error @ Error::Config(_)) => {
+            tracing::warn!("rows handed in over HTTP are not taken here: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows what was taken in `/metrics`.
+fn measure(service: &Running, intake: &Arc<DirectIngest>) {
+    let stats = intake.stats();
+    let counters: [(&str, &str, Counter); 3] = [
+        ("ingest_bodies", "Bodies handed in over HTTP that are safe in the log", |now| now.messages),
+        ("ingest_rows", "Rows of these bodies", |now| now.rows.values().sum()),
+        ("ingest_rejects", "Rows and lines of these bodies that were refused", |now| {
+            now.rejects.values().sum()
+        }),
+    ];
+    for (name, help, read) in counters {
+        let stats = Arc::clone(&stats);
+        service.metrics().report(name, help, move || vec![(Vec::new(), read(&stats.snapshot()) as f64)]);
+    }
+    let held = Arc::clone(intake);
+    service.metrics().report("ingest_held_bytes", "Memory of bodies and uncommitted rows", move || {
+        vec![(Vec::new(), held.held_bytes() as f64)]
+    });
+    let busy = Arc::clone(intake);
+    service.metrics().report("ingest_busy", "Bodies sent away because too much waited", move || {
+        vec![(Vec::new(), busy.busy() as f64)]
+    });
 }
 
 /// Serves until Ctrl-C.
@@ -134,9 +184,9 @@ pub async fn shut(doorway: Doorway, running: Vec<pipelines::Running>, town: &Tow
             Err(error) => failure = Some(error),
         }
     }
-    doorway.close().await;
+    let closed = doorway.close().await;
     town.lake.close().await?;
-    failure.map_or(Ok(()), Err)
+    failure.map_or(closed, Err)
 }
 
 /// The topics that a plan's embedded-broker sources on `address` record.

@@ -149,6 +149,10 @@ impl TableStore for Lake {
         Ok(table)
     }
 
+    async fn grow_table(&self, spec: TableSpec) -> Result<Arc<dyn TableWriter>> {
+        self.open_table(spec).await
+    }
+
     /// A pipeline whose log was lost (its folder deleted, another machine) gets a log that goes on after the newest
     /// stored state, so that no new message takes a sequence that its tables have already committed.
     async fn open_log(&self, pipeline: &str) -> Result<Arc<dyn MessageLog>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use twinlake_contracts::{Error, Result};
+use twinlake_contracts::{Error, Intake, Result};
 use twinlake_query::Engine;
 use twinlake_twin::Twins;
 
@@ -69,8 +69,14 @@ impl Service {
     /// Binds both addresses and serves until [`Running::shutdown`]. An address that is taken is an error that names
     /// it and the option that moves it; then neither door is open.
     ///
-    /// Extensions must be registered with the engine before.
-    pub async fn start(settings: ServiceSettings, engine: Arc<Engine>, twins: Arc<Twins>) -> Result<Running> {
+    /// Extensions must be registered with the engine before. `intake` takes the rows that clients hand in; without one
+    /// the addresses for them answer 404.
+    pub async fn start(
+        settings: ServiceSettings,
+        engine: Arc<Engine>,
+        twins: Arc<Twins>,
+        intake: Option<Arc<dyn Intake>>,
+    ) -> Result<Running> {
         let http = bind(settings.http, "HTTP", "--http").await?;
         let postgres = bind(settings.postgres, "PostgreSQL", "--postgres").await?;
         let addresses = (local(&http)?, local(&postgres)?);
@@ -90,6 +96,7 @@ impl Service {
             metrics: metrics.clone(),
             readiness: settings.readiness.clone(),
             postgres: Some(addresses.1),
+            intake,
         };
         let router = router(app, settings.body_limit_bytes, &settings.cors_origins)?;
         let stop = CancellationToken::new();

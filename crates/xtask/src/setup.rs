@@ -25,6 +25,9 @@ const PYTHON: &[&str] = &[
     "psycopg[binary]==3.2.3",
     "deltalake==1.2.1",
     "paho-mqtt==2.1.0",
+    "influxdb-client==1.48.0",
+    "influxdb==5.3.2",
+    "pyarrow==18.1.0",
 ];
 
 /// What the MQTT client tests import from npm.

@@ -1,6 +1,8 @@
 //! The HTTP door: routes, limits, and what every handler shares.
 
 mod body;
+mod influx;
+mod ingest;
 pub(crate) mod openapi;
 mod problem;
 mod simulations;
@@ -19,8 +21,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::trace::TraceLayer;
-use twinlake_contracts::{Error, Result};
+use twinlake_contracts::{Error, Intake, Result};
 use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
 
@@ -29,6 +32,9 @@ use crate::failure::Failure;
 use crate::http::problem::Problem;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+
+/// The largest body of rows, in bytes, unpacked.
+const LARGEST_BODY_BYTES: usize = 32 << 20;
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -39,6 +45,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
     pub(crate) postgres: Option<SocketAddr>,
+    pub(crate) intake: Option<Arc<dyn Intake>>,
 }
 
 impl App {
@@ -66,12 +73,23 @@ pub(crate) fn routes() -> Vec<Route> {
         route("POST", "/v1/simulations", post(simulations::submit)),
         route("GET", "/v1/simulations/{run_id}", get(simulations::run)),
         route("GET", "/v1/simulations/{run_id}/result", get(simulations::result)),
+        route("POST", "/v1/ingest/{table}", bodies(post(ingest::ingest))),
+        route("POST", "/api/v2/write", bodies(post(influx::write_v2))),
+        route("POST", "/write", bodies(post(influx::write_v1))),
+        route("POST", "/query", post(influx::query_v1)),
+        route("GET", "/ping", get(influx::ping)),
+        route("GET", "/health", get(influx::health)),
         route("GET", "/healthz", get(status::healthz)),
         route("GET", "/readyz", get(status::readyz)),
         route("GET", "/metrics", get(status::metrics)),
         route("GET", "/openapi.json", get(status::openapi_json)),
         route("GET", "/", get(status::front_page)),
     ]
+}
+
+/// A route for large bodies, also packed ones: `limit` counts the bytes unpacked.
+fn bodies(route: MethodRouter<App>) -> MethodRouter<App> {
+    route.layer(DefaultBodyLimit::max(LARGEST_BODY_BYTES)).layer(RequestDecompressionLayer::new())
 }
 
 /// The router with its limits. `origins`: web pages that may read answers (CORS); none by default.

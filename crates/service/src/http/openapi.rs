@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::http::{simulations, sql, status, twins};
+use crate::http::{influx, ingest, simulations, sql, status, twins};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,12 @@ use crate::http::{simulations, sql, status, twins};
         simulations::submit,
         simulations::run,
         simulations::result,
+        ingest::ingest,
+        influx::write_v2,
+        influx::write_v1,
+        influx::query_v1,
+        influx::ping,
+        influx::health,
         status::healthz,
         status::readyz,
         status::metrics,
@@ -29,6 +35,7 @@ use crate::http::{simulations, sql, status, twins};
     tags(
         (name = "sql", description = "Questions in SQL"),
         (name = "twins", description = "State of the twins"),
+        (name = "ingest", description = "Rows and lines that clients hand in"),
         (name = "simulations", description = "What would be"),
         (name = "status", description = "For operators"),
     )

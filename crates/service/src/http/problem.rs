@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::failure::{Failure, engine_message};
 
 /// What a client should wait before it tries again, in seconds.
-const RETRY_AFTER_S: u32 = 5;
+const RETRY_AFTER_S: u64 = 5;
 
 /// A problem document (RFC 9457), content type `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -28,9 +28,10 @@ pub struct Problem {
     /// The way out, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// In seconds.
     #[serde(skip)]
     #[schema(ignore)]
-    retry: bool,
+    retry: Option<u64>,
 }
 
 impl Problem {
@@ -42,7 +43,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             help: None,
-            retry: false,
+            retry: None,
         }
     }
 
@@ -58,7 +59,14 @@ impl Problem {
     }
 
     fn retry_later(mut self) -> Self {
-        self.retry = true;
+        self.retry = Some(RETRY_AFTER_S);
+        self
+    }
+
+    /// The client may come again after this time.
+    #[must_use]
+    pub(crate) fn retry_after(mut self, pause: std::time::Duration) -> Self {
+        self.retry = Some(pause.as_secs().max(1));
         self
     }
 
@@ -140,8 +148,8 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if retry {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        if let Some(seconds) = retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

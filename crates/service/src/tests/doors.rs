@@ -21,8 +21,9 @@ async fn an_address_in_use_names_itself_and_the_option_that_moves_it() {
             "--postgres 127.0.0.1:",
         ),
     ] {
-        let error =
-            Service::start(settings, Arc::clone(&town.engine), Arc::clone(&town.twins)).await.unwrap_err();
+        let error = Service::start(settings, Arc::clone(&town.engine), Arc::clone(&town.twins), None)
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{error:?}");
         let shown = error.to_string();
         assert!(shown.contains(&format!("{address} is in use")) && shown.contains(option), "{shown}");

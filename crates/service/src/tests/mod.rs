@@ -92,7 +92,7 @@ impl Town {
             ..ServiceSettings::default()
         };
         change(&mut settings);
-        let running = Service::start(settings, Arc::clone(&engine), Arc::clone(&twins)).await.unwrap();
+        let running = Service::start(settings, Arc::clone(&engine), Arc::clone(&twins), None).await.unwrap();
         Self { _folder: folder, engine, twins, running }
     }
 }
