@@ -153,6 +153,24 @@ impl TableStore for Lake {
         self.open_table(spec).await
     }
 
+    async fn describe_table(&self, name: &TableName) -> Result<Option<TableSpec>> {
+        if self.table(name).is_none() {
+            let _opening = self.opening.lock().await;
+            if self.table(name).is_none() {
+                let log_store = self.storage.log_store(name)?;
+                let there = LakeTable::open(name, log_store, self.options.fresh_limit_bytes).await?;
+                if let Some(table) = there {
+                    self.known_mut().insert(name.clone(), Arc::new(table));
+                }
+            }
+        }
+        Ok(self.table(name).map(|table| TableSpec {
+            name: name.clone(),
+            schema: table.schema(),
+            description: table.description(),
+        }))
+    }
+
     /// A pipeline whose log was lost (its folder deleted, another machine) gets a log that goes on after the newest
     /// stored state, so that no new message takes a sequence that its tables have already committed.
     async fn open_log(&self, pipeline: &str) -> Result<Arc<dyn MessageLog>> {
@@ -168,6 +186,12 @@ impl TableStore for Lake {
 
     async fn put_state(&self, pipeline: &str, sequence: u64, keep_from: u64, state: Vec<u8>) -> Result<()> {
         state::put(&self.storage, pipeline, sequence, keep_from, state).await
+    }
+
+    async fn newest_state(&self, pipeline: &str) -> Result<Option<(u64, Vec<u8>)>> {
+        state::check_pipeline_name(pipeline)?;
+        let Some(sequence) = state::sequences(&self.storage, pipeline).await?.pop() else { return Ok(None) };
+        Ok(state::get(&self.storage, pipeline, sequence).await?.map(|state| (sequence, state)))
     }
 
     async fn state(&self, pipeline: &str, sequence: u64) -> Result<Option<Vec<u8>>> {

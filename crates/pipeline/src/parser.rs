@@ -77,6 +77,12 @@ impl Parser<'_> {
             name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c))
         });
+        if name == Some("direct") {
+            let error = Error::config("the name 'direct' is taken by the rows that come in over HTTP");
+            let place = self.document.place(&entry.node.span);
+            self.error(error.at(place).with_help("give the pipeline another name"));
+            return None;
+        }
         if name.is_none() {
             let error = Error::config("the name is not made of lower-case words");
             let place = self.document.place(&entry.node.span);

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use twinlake_contracts::{BodyFormat, IntakeError, Precision, Receipt};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::http::App;
 use crate::http::ingest::{Untaken, take};
@@ -28,7 +28,7 @@ const ERROR_HEADER: HeaderName = HeaderName::from_static("x-influxdb-error");
 const TOLD: usize = 10;
 
 /// Where lines go, in the words of InfluxDB 2.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct V2 {
     /// The bucket: the schema of the tables, one for each measurement.
@@ -38,7 +38,7 @@ pub(crate) struct V2 {
 }
 
 /// Where lines go, in the words of InfluxDB 1.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct V1 {
     /// The database: the schema of the tables, one for each measurement.
@@ -255,7 +255,7 @@ pub(crate) async fn health() -> Response {
 }
 
 /// A statement of InfluxQL.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Statement {
     /// The statement.
