@@ -90,7 +90,9 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// A route for large bodies, also packed ones: `limit` counts the bytes unpacked.
 fn bodies(route: MethodRouter<App>) -> MethodRouter<App> {
-    route.layer::<_, Infallible>(DefaultBodyLimit::max(LARGEST_BODY_BYTES)).layer(RequestDecompressionLayer::new())
+    route
+        .layer::<_, Infallible>(DefaultBodyLimit::max(LARGEST_BODY_BYTES))
+        .layer(RequestDecompressionLayer::new())
 }
 
 /// The router with its limits. `origins`: web pages that may read answers (CORS); none by default.
