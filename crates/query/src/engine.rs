@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use datafusion::catalog::{CatalogProvider as _, MemoryCatalogProviderList};
@@ -46,6 +46,8 @@ pub struct EngineOptions {
 
 /// One lake, asked in SQL. Share it with `Arc`.
 pub struct Engine {
+    /// Sessions hold the engine.
+    pub(crate) itself: Weak<Self>,
     lake: Arc<Lake>,
     options: EngineOptions,
     runtime: Arc<RuntimeEnv>,
@@ -66,7 +68,7 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// An engine without bounds.
     pub fn new(lake: Arc<Lake>) -> Arc<Self> {
-        Arc::new(Self::build(lake, EngineOptions::default(), Arc::new(RuntimeEnv::default())))
+        Self::build(lake, EngineOptions::default(), Arc::new(RuntimeEnv::default()))
     }
 
     /// An engine with bounds.
@@ -78,19 +80,20 @@ impl Engine {
             builder = builder.with_memory_pool(Arc::new(pool));
         }
         let runtime = builder.build_arc().map_err(|error| crate::to_error(error, &[]))?;
-        Ok(Arc::new(Self::build(lake, options, runtime)))
+        Ok(Self::build(lake, options, runtime))
     }
 
-    fn build(lake: Arc<Lake>, options: EngineOptions, runtime: Arc<RuntimeEnv>) -> Self {
+    fn build(lake: Arc<Lake>, options: EngineOptions, runtime: Arc<RuntimeEnv>) -> Arc<Self> {
         let micro_batches = MicroBatches::new(Arc::clone(&runtime));
-        Self {
+        Arc::new_cyclic(|itself| Self {
+            itself: Weak::clone(itself),
             lake,
             options,
             runtime,
             extensions: RwLock::default(),
             refreshed: Mutex::default(),
             micro_batches,
-        }
+        })
     }
 
     /// The lake.

@@ -22,6 +22,7 @@ use twinlake_contracts::{Error, Result, SqlEngine};
 
 use crate::engine::Engine;
 use crate::row_wise::{carry, is_row_wise, unrepeatable};
+use crate::session::SessionSettings;
 use crate::statement::parse;
 use crate::{CATALOG, DEFAULT_SCHEMA};
 
@@ -349,6 +350,11 @@ impl SqlEngine for Engine {
         carry: Option<&str>,
     ) -> Result<Vec<RecordBatch>> {
         self.micro_batches.run(sql, inputs, carry).await
+    }
+
+    async fn read_tables(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let engine = self.itself.upgrade().ok_or_else(|| Error::internal("the engine is being closed"))?;
+        engine.session(SessionSettings { local_files: false })?.collect(sql).await
     }
 }
 
