@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 use crate::support::{Numbers, Running, free_port, number, rows, wait_for_port};
 
-const SENT: u64 = 6_000;
+/// Enough for the load to outlast the kills.
+const SENT_BETWEEN_KILLS: u64 = 600;
 const KILLS: u64 = 22;
 
 pub fn kill_count() -> u64 {
@@ -60,7 +61,8 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost_and_nothing_is_there_tw
     let source = format!("type = \"mqtt_broker\"\nlisten = \"127.0.0.1:{port}\"\ntopics = [\"reading/#\"]");
     fs::write(&file, pipeline(&source)).unwrap();
 
-    let (stop, acknowledged) = Publisher::start(port, SENT);
+    let sent = SENT_BETWEEN_KILLS * kill_count();
+    let (stop, acknowledged) = Publisher::start(port, sent);
     let mut chance = Numbers(20_181_009);
     let start = || Running::start(folder.path(), &["run", "--no-progress", "ledger.toml"]);
     let mut process = start();
@@ -72,21 +74,22 @@ fn killed_at_random_moments_nothing_acknowledged_is_lost_and_nothing_is_there_tw
         process = start();
     }
     wait_for_port(port, &mut process);
-    crate::support::wait_until("all acknowledged", || acknowledged.borrow().len() as u64 == SENT);
-    stop.send(true).unwrap();
+    assert!((acknowledged.borrow().len() as u64) < sent, "the load did not outlast the kills");
+    crate::support::wait_until("all acknowledged", || acknowledged.borrow().len() as u64 == sent);
+    stop.send_replace(true);
     process.interrupt();
 
     let stored = stored(folder.path());
-    assert_eq!(stored.len() as u64, SENT, "every acknowledged reading is stored");
+    assert_eq!(stored.len() as u64, sent, "every acknowledged reading is stored");
     assert_eq!(
         number(folder.path(), "SELECT count(*) FROM test.reading"),
-        SENT as i64,
+        sent as i64,
         "none is there twice"
     );
     // The ledger balances: what reached the log is either a row or a reject, and the rejects are redeliveries.
     let logged = number(folder.path(), "SELECT count(*) FROM raw.reading");
     let rejected = number(folder.path(), "SELECT count(*) FROM meta.rejects WHERE reason = 'duplicate'");
-    assert_eq!(logged, SENT as i64 + rejected);
+    assert_eq!(logged, sent as i64 + rejected);
     assert_eq!(number(folder.path(), "SELECT count(*) FROM meta.rejects"), rejected);
 }
 

@@ -128,7 +128,9 @@ impl Settings {
         if !name.contains('.') && !KNOWN.iter().any(|(known, ..)| *known == name) {
             return Err(unknown(name));
         }
-        if name.starts_with("twin.") && !TWIN.contains(&name) {
+        // Dotted names are a client's own, as in PostgreSQL, but for ours and the engine's.
+        let ours = ["twin.", "datafusion."].iter().any(|prefix| name.starts_with(prefix));
+        if ours && !TWIN.contains(&name) {
             return Err(unknown(name));
         }
         apply(context, name, value.as_deref())?;
