@@ -24,12 +24,23 @@ pub struct Global {
     /// A TOML file with settings (lake, http, postgres, mqtt, pipelines, twins, scenarios)
     #[arg(long, global = true, value_name = "FILE", env = "TWINLAKE_CONFIG")]
     pub config: Option<PathBuf>,
+    /// The name of this process among several on one lake (letters, digits, '-'); each has logs of its own
+    #[arg(long, global = true, value_name = "NAME", env = "TWINLAKE_NODE", value_parser = node_name)]
+    pub node: Option<String>,
     /// Say what is going on; twice says why
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// No progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if !text.is_empty() && text.len() <= 60 && fits {
+        return Ok(text.to_owned());
+    }
+    Err("a node's name has 1 to 60 letters, digits, '-' and '_'".to_owned())
 }
 
 /// Where the doors are.

@@ -86,7 +86,12 @@ fn told(found: &Diagnostics) -> String {
 }
 
 /// Starts a pipeline on the lake; the run and the lineage are recorded.
-pub async fn start(town: &Town, plan: Plan) -> Result<Running> {
+///
+/// On a named node the pipeline is `<pipeline>.<node>`: log, state and writers are its own, the tables are shared.
+pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
+    if let Some(node) = &town.node {
+        plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
+    }
     record_lineage(&town.lake, &plan.pipeline).await?;
     let name = plan.pipeline.name.clone();
     let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;

@@ -119,7 +119,8 @@ impl Doorway {
 /// What takes the rows that clients hand in over HTTP; `None` when another process on this lake does.
 async fn intake(town: &Town) -> Result<Option<Arc<DirectIngest>>> {
     let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
-    match DirectIngest::open(store, Arc::new(Bodies), None, DirectOptions::default()).await {
+    let options = DirectOptions { node: town.node.clone(), ..DirectOptions::default() };
+    match DirectIngest::open(store, Arc::new(Bodies), None, options).await {
         Ok(intake) => Ok(Some(intake)),
         Err(error @ Error::Config(_)) => {
             tracing::warn!("rows handed in over HTTP are not taken here: {error}");

@@ -36,6 +36,8 @@ pub struct ConfigFile {
 pub struct Settings {
     /// The lake's folder or URL.
     pub lake: String,
+    /// The name of this process among several on one lake.
+    pub node: Option<String>,
     /// Whether bars are drawn.
     pub progress: bool,
     /// Pipelines named in the configuration.
@@ -60,6 +62,7 @@ impl Settings {
         let beside = |path: &PathBuf| folder.join(path);
         Ok(Self {
             lake: global.lake.clone().or(file.lake).unwrap_or_else(|| "./twinlake-data".to_owned()),
+            node: global.node.clone(),
             progress: !global.no_progress,
             pipelines: file.pipelines.iter().map(beside).collect(),
             twins: file.twins.as_ref().map(beside),

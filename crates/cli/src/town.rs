@@ -17,6 +17,8 @@ pub struct Town {
     pub lake: Arc<Lake>,
     pub engine: Arc<Engine>,
     pub twins: Arc<Twins>,
+    /// The name of this process among several on the lake.
+    pub node: Option<String>,
 }
 
 impl Town {
@@ -27,7 +29,7 @@ impl Town {
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;
-        Ok(Self { lake, engine, twins })
+        Ok(Self { lake, engine, twins, node: settings.node.clone() })
     }
 
     /// A SQL session that may read local files as tables: for the one who sits at the command line.

@@ -36,6 +36,8 @@ const COPIES: usize = 4;
 /// How direct ingest works.
 #[derive(Debug, Clone)]
 pub struct DirectOptions {
+    /// The name of this process among several that take rows into the same lake: each has a log of its own.
+    pub node: Option<String>,
     /// How long rows wait for their commit.
     pub commit_interval: Duration,
     /// The most memory that bodies on their way and uncommitted rows take.
@@ -65,6 +67,7 @@ impl Default for DirectOptions {
     fn default() -> Self {
         let pauses = Pauses::default();
         Self {
+            node: None,
             commit_interval: Duration::from_secs(1),
             memory_bytes: 512 << 20,
             commit_bytes: 128 << 20,
@@ -77,6 +80,13 @@ impl Default for DirectOptions {
             first_pause: pauses.first,
             longest_pause: pauses.longest,
         }
+    }
+}
+
+impl DirectOptions {
+    /// The name of the log, of the states, and the first part of the writers' names: `direct`, or `direct.<node>`.
+    pub(super) fn log_name(&self) -> String {
+        self.node.as_ref().map_or_else(|| LOG.to_owned(), |node| format!("{LOG}.{node}"))
     }
 }
 
@@ -115,7 +125,8 @@ impl DirectIngest {
         let pauses = Pauses { first: options.first_pause, longest: options.longest_pause };
         let patience = Patience { pauses, stats: Arc::clone(&stats), stop: stopped };
         let budget = Budget::new(options.memory_bytes);
-        let log = patience.retry("opening the log", || store.open_log(LOG)).await?;
+        let name = options.log_name();
+        let log = patience.retry("opening the log", || store.open_log(&name)).await?;
         let mut worker = Worker::open(
             store,
             Arc::clone(&log),

@@ -36,13 +36,11 @@ struct Claim {
 pub(super) struct Tables {
     store: Arc<dyn TableStore>,
     log: Arc<dyn MessageLog>,
+    /// The first part of the writers' names.
+    writers: String,
     patience: Patience,
     pub targets: BTreeMap<TableName, Target>,
     measurements: HashMap<Arc<str>, HashMap<Arc<str>, TableName>>,
-}
-
-fn writer_of(name: &TableName) -> String {
-    format!("{}/{name}", super::LOG)
 }
 
 /// The name that rows' table has, unless it is taken.
@@ -69,8 +67,17 @@ fn is_for(spec: &TableSpec, claim: &Claim) -> bool {
 }
 
 impl Tables {
-    pub fn new(store: Arc<dyn TableStore>, log: Arc<dyn MessageLog>, patience: Patience) -> Self {
-        Self { store, log, patience, targets: BTreeMap::new(), measurements: HashMap::new() }
+    pub fn new(
+        store: Arc<dyn TableStore>,
+        log: Arc<dyn MessageLog>,
+        writers: String,
+        patience: Patience,
+    ) -> Self {
+        Self { store, log, writers, patience, targets: BTreeMap::new(), measurements: HashMap::new() }
+    }
+
+    fn writer_of(&self, name: &TableName) -> String {
+        format!("{}/{name}", self.writers)
     }
 
     /// The table for rows, opened if it is there; the inner error is a name that others have taken.
@@ -124,7 +131,7 @@ impl Tables {
         if self.targets.get(&name).is_some_and(|target| target.table.is_some()) {
             return Ok(());
         }
-        let writer = writer_of(&name);
+        let writer = self.writer_of(&name);
         let target = match spec {
             None => {
                 Target { writer, schema: Arc::new(Schema::empty()), committed: 0, dirty: false, table: None }
@@ -196,7 +203,7 @@ impl Tables {
             return Err(Error::internal(format!("the table {name} was made and is not there")));
         }
         let table = grown?;
-        let writer = writer_of(name);
+        let writer = self.writer_of(name);
         let committed = if made { self.committed(&table, &writer).await? } else { self.get(name)?.committed };
         let target = self.get_mut(name)?;
         target.table = Some(table);

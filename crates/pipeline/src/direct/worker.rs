@@ -20,6 +20,7 @@ use twinlake_contracts::{
     BodyDecoder, Error, LoggedMessage, MessageLog, Result, TableName, TableSpec, TableStore,
 };
 
+use super::DirectOptions;
 use super::budget::{Budget, Held};
 use super::envelope::Envelope;
 use super::intake::decode;
@@ -27,7 +28,6 @@ use super::keys::{Keys, SharedKeys};
 use super::patience::Patience;
 use super::tables::Tables;
 use super::window::Entry;
-use super::{DirectOptions, LOG};
 use crate::codec::{Reader, Writer};
 use crate::window::rejects_schema;
 
@@ -65,12 +65,14 @@ impl Worker {
         patience: Patience,
         budget: Budget,
     ) -> Result<Self> {
-        let mut tables = Tables::new(Arc::clone(&store), Arc::clone(&log), patience.clone());
+        let mut tables =
+            Tables::new(Arc::clone(&store), Arc::clone(&log), options.log_name(), patience.clone());
         let rejects = TableName { schema: "meta".to_owned(), table: "rejects".to_owned() };
         let description = "What could not become a row, with its payload and the reason".to_owned();
         let spec = TableSpec { name: rejects.clone(), schema: rejects_schema(), description };
-        tables.open_as(spec, format!("{LOG}/rejects")).await?;
-        let state = patience.retry("reading the state", || store.newest_state(LOG)).await?;
+        tables.open_as(spec, format!("{}/rejects", options.log_name())).await?;
+        let name = options.log_name();
+        let state = patience.retry("reading the state", || store.newest_state(&name)).await?;
         let (mut complete, mut keys) = (0, Keys::new(options.remembered_keys));
         if let Some((newest, bytes)) = state {
             (complete, keys) = read_state(&bytes, options.remembered_keys)?;
@@ -206,7 +208,8 @@ impl Worker {
 
     /// Stores the state as of the last complete commit; no table commits a sequence above `sequence` before that.
     pub(super) async fn store_state(&self, sequence: u64) -> Result<()> {
-        let store = || self.store.put_state(LOG, sequence, sequence, self.saved.clone());
+        let name = self.options.log_name();
+        let store = || self.store.put_state(&name, sequence, sequence, self.saved.clone());
         self.patience.retry("storing the state of direct ingest", store).await
     }
 

@@ -18,7 +18,8 @@ pub fn run(options: &HashMap<String, String>) {
     let seconds: f64 = option(options, "seconds", 10.0);
     let window: usize = option(options, "window", 32);
     let server: u32 = option(options, "server", 0);
-    let payload = vec![b'x'; option(options, "bytes", 120)];
+    let payload: String = option(options, "payload", "x".repeat(option(options, "bytes", 120)));
+    let payload = payload.into_bytes();
 
     let mut poll = Poll::new().unwrap();
     let before = memory_kib(server);

@@ -1,5 +1,9 @@
 //! Benchmarks by name.
 
+mod http_load;
+mod ingest;
+mod process;
+
 use anyhow::{Result, bail};
 
 /// Name, what it measures, the example that runs it (package, example).
@@ -12,15 +16,21 @@ const BENCHMARKS: &[(&str, &str, &str, &str)] = &[(
 
 /// Runs one in the release profile, or shows the list.
 pub fn bench(name: Option<&str>) -> Result<()> {
-    let list = BENCHMARKS
-        .iter()
-        .map(|(name, what, ..)| format!("  {name:12} {what}"))
+    let own =
+        ("ingest", "line protocol and MQTT into the lake; peers InfluxDB 1.x and mosquitto where installed");
+    let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
+    let list = examples
+        .chain([own])
+        .map(|(name, what)| format!("  {name:12} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(name) = name else {
         println!("benchmarks:\n{list}");
         return Ok(());
     };
+    if name == own.0 {
+        return ingest::bench();
+    }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");
     };
