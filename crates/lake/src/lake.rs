@@ -36,7 +36,11 @@ impl Lake {
     /// Opens a lake and the tables in it. `url` is a path, `file://…` or an object store's URL (`s3://bucket/path`,
     /// credentials and region from the environment or [`LakeOptions::storage`]). A local folder is created.
     pub async fn open(url: &str, options: LakeOptions) -> Result<Arc<Self>> {
-        let storage = Storage::open(url, &options)?;
+        Self::over(Storage::open(url, &options)?, options).await
+    }
+
+    /// A lake over an opened place.
+    pub(crate) async fn over(storage: Storage, options: LakeOptions) -> Result<Arc<Self>> {
         let lake = Self { storage, options, tables: RwLock::new(BTreeMap::new()), opening: Mutex::new(()) };
         lake.refresh().await?;
         Ok(Arc::new(lake))

@@ -278,3 +278,41 @@ async fn a_log_that_starts_anew_confirms_nothing_that_is_not_there() {
     intake.stop().await.unwrap();
     assert_eq!(content(&durable)["meta.rejects"].len(), 1);
 }
+
+/// A clock that jumps an hour back at every second look.
+#[derive(Default)]
+struct Jumping(std::sync::atomic::AtomicI64);
+
+impl twinlake_contracts::Clock for Jumping {
+    fn now_us(&self) -> i64 {
+        let look = self.0.fetch_add(1, Ordering::Relaxed);
+        1_600_000_000_000_000 + look - (look % 2) * 3_600_000_000
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_back_loses_and_doubles_nothing() {
+    let durable: Arc<Mutex<Durable>> = Arc::default();
+    for part in 0..2 {
+        let store = Arc::new(FakeStore::new(&durable, Faults::none()));
+        let clock: Arc<Jumping> = Arc::default();
+        let intake = DirectIngest::open(store, Arc::new(Lines), Some(clock), options()).await.unwrap();
+        for number in 0..50 {
+            let delivery = lines(&format!("cpu v={}", part * 50 + number), Some(&format!("{part}-{number}")));
+            assert_eq!(intake.take(delivery.clone()).await.unwrap().rows, 1);
+            assert!(intake.take(delivery).await.unwrap().repeated);
+        }
+        intake.stop().await.unwrap();
+    }
+    let rows = &content(&durable)["plant.cpu"];
+    assert_eq!(rows.len(), 100);
+    for number in 0..100 {
+        assert_eq!(
+            rows.iter()
+                .filter(|row| row.contains(&format!(r#""v":{number}}}"#))
+                    || row.contains(&format!(r#""v":{number},"#)))
+                .count(),
+            1
+        );
+    }
+}
