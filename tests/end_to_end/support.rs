@@ -23,6 +23,13 @@ pub fn binary() -> &'static Path {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.current_dir(repository()).args(["build", "--quiet", "--workspace", "--bins"]);
         build.env("CARGO_TARGET_DIR", folder.parent().unwrap());
+        // What cargo tells of the tests' package would make some build scripts run again, and all that stands on them.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&name);
+            }
+        }
         if folder.ends_with("release") {
             build.arg("--release");
         }

@@ -11,10 +11,17 @@ pub fn root() -> PathBuf {
     here.parent().and_then(|crates| crates.parent()).map_or(here.clone(), PathBuf::from)
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this, with the environment of a shell: what cargo tells this program of its own package would
+/// make build scripts that look at it (ring's) run again, and all that stands on them be built again.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
