@@ -29,6 +29,8 @@ pub(crate) fn delta(system: &str, error: &DeltaTableError) -> Error {
         | DeltaTableError::VersionAlreadyExists(_)
         | DeltaTableError::Io { .. }
         | DeltaTableError::KernelError(_)
+        // Data files are written and read over the store; a file that is damaged fails again.
+        | DeltaTableError::Parquet { .. }
         | DeltaTableError::GenericError { .. } => Error::transient(system, error),
         _ => Error::permanent(system, error),
     }
@@ -36,5 +38,11 @@ pub(crate) fn delta(system: &str, error: &DeltaTableError) -> Error {
 
 /// DataFusion's error while a table is prepared for reading.
 pub(crate) fn datafusion(system: &str, error: &DataFusionError) -> Error {
-    Error::permanent(system, error)
+    match error.find_root() {
+        DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::ParquetError(_)
+        | DataFusionError::External(_) => Error::transient(system, error),
+        _ => Error::permanent(system, error),
+    }
 }
