@@ -86,7 +86,7 @@ fn kill_test(protocol: &str) {
         }
     }
     wait_until("all acknowledged by the broker", || acknowledged.borrow().len() as u64 == SENT);
-    stop.send(true).unwrap();
+    stop.send_replace(true);
     wait_until("all stored", || {
         process.assert_alive();
         std::thread::sleep(Duration::from_millis(500));
