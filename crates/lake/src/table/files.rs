@@ -12,6 +12,9 @@ use deltalake_core::kernel::Add;
 use deltalake_core::logstore::ObjectStoreRef;
 use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
+use object_store::ObjectStoreExt as _;
+use object_store::memory::InMemory;
+use object_store::path::Path;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -55,8 +58,9 @@ fn cluster(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, D
     Ok(take_record_batch(&rows, &order)?)
 }
 
-/// Writes rows as files of a table; they belong to it only when a commit names them. The work of the processor is
-/// done on a blocking thread.
+/// Writes rows as files of a table; they belong to it only when a commit names them. They are encoded in memory on a
+/// blocking thread and then stored as a whole: the Delta writer's own upload panics in the background when the store
+/// fails in the middle of a file.
 pub(super) async fn write(
     store: ObjectStoreRef,
     state: &DeltaTableState,
@@ -68,6 +72,8 @@ pub(super) async fn write(
     }
     let indexed_columns = state.table_config().num_indexed_cols();
     let runtime = tokio::runtime::Handle::current();
+    let memory = Arc::new(InMemory::new());
+    let encoded: ObjectStoreRef = Arc::clone(&memory) as _;
     let work = move || {
         let rows = cluster(&schema, &batches)?;
         drop(batches);
@@ -82,10 +88,19 @@ pub(super) async fn write(
             None,
         );
         runtime.block_on(async move {
-            let mut writer = DeltaWriter::new(store, config);
+            let mut writer = DeltaWriter::new(encoded, config);
             writer.write(&rows).await?;
             writer.close().await
         })
     };
-    tokio::task::spawn_blocking(work).await.map_err(|error| DeltaTableError::Generic(error.to_string()))?
+    let adds: Result<Vec<Add>, DeltaTableError> =
+        tokio::task::spawn_blocking(work).await.map_err(|error| DeltaTableError::Generic(error.to_string()))?;
+    let adds = adds?;
+    for add in &adds {
+        let location = Path::from(add.path.as_str());
+        let file = memory.get(&location).await?.bytes().await?;
+        memory.delete(&location).await?;
+        store.put(&location, file.into()).await?;
+    }
+    Ok(adds)
 }
