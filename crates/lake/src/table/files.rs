@@ -93,8 +93,9 @@ pub(super) async fn write(
             writer.close().await
         })
     };
-    let adds: Result<Vec<Add>, DeltaTableError> =
-        tokio::task::spawn_blocking(work).await.map_err(|error| DeltaTableError::Generic(error.to_string()))?;
+    let adds: Result<Vec<Add>, DeltaTableError> = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| DeltaTableError::Generic(error.to_string()))?;
     let adds = adds?;
     for add in &adds {
         let location = Path::from(add.path.as_str());

@@ -31,8 +31,6 @@ mod crash_tests;
 #[cfg(test)]
 mod fake_decoder;
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;
 
 pub use intake::{DirectIngest, DirectOptions};

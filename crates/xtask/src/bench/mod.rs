@@ -7,12 +7,20 @@ mod process;
 use anyhow::{Result, bail};
 
 /// Name, what it measures, the example that runs it (package, example).
-const BENCHMARKS: &[(&str, &str, &str, &str)] = &[(
-    "simulate",
-    "traffic assignment to a relative gap of 1e-10; with TWINLAKE_TESTDATA also on the published networks",
-    "twinlake-simulate",
-    "traffic_assignment",
-)];
+const BENCHMARKS: &[(&str, &str, &str, &str)] = &[
+    (
+        "simulate",
+        "traffic assignment to a relative gap of 1e-10; with TWINLAKE_TESTDATA also on the published networks",
+        "twinlake-simulate",
+        "traffic_assignment",
+    ),
+    (
+        "line_protocol",
+        "the decoder of InfluxDB line protocol on one core",
+        "twinlake-formats",
+        "line_protocol",
+    ),
+];
 
 /// Runs one in the release profile, or shows the list.
 pub fn bench(name: Option<&str>) -> Result<()> {

@@ -6,16 +6,14 @@
 //! error of at most the band.
 
 use arrow::array::{Array, Float64Array};
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{Error, Result};
 
-use super::operator::{Keyed, Operator, Place};
+use super::per_column::{Judge, PerColumn};
 use super::work::{Action, Work};
 use crate::codec::{Reader, Writer};
 use crate::duration::Microseconds;
-use crate::transforms::rows::number_column;
 use crate::transforms::things::Stored;
 
 /// How far a value must move to be passed on.
@@ -53,6 +51,11 @@ impl BandSettings {
         self.action
     }
 
+    /// Whether it looks at times.
+    pub fn is_timed(&self) -> bool {
+        self.max_silence.is_some()
+    }
+
     fn half_width(&self, last: f64) -> f64 {
         let relative = self.percent.map_or(0.0, |percent| percent / 100.0 * last.abs());
         self.absolute.unwrap_or(0.0).max(relative)
@@ -61,13 +64,14 @@ impl BandSettings {
 
 /// What passed last in a column; no value when it was null or not finite.
 #[derive(Debug, Clone, Copy, Default)]
-struct Last {
+pub(super) struct Last {
     value: Option<f64>,
     time: Option<i64>,
 }
 
+/// What passed last in each column.
 #[derive(Debug, Default)]
-struct Passed(Vec<Option<Last>>);
+pub(super) struct Passed(Vec<Option<Last>>);
 
 impl Stored for Passed {
     fn write(&self, out: &mut Writer) {
@@ -91,21 +95,6 @@ impl Stored for Passed {
     }
 }
 
-pub(super) struct DeadBand {
-    columns: Vec<(String, usize, BandSettings)>,
-    keyed: Keyed<Passed>,
-}
-
-impl DeadBand {
-    pub fn new(place: &Place<'_>, settings: &IndexMap<String, BandSettings>) -> Result<Self> {
-        let columns = settings.iter().map(|(name, own)| {
-            Ok((name.clone(), number_column(place.schema, name, "a dead band")?, own.clone()))
-        });
-        let timed = settings.values().any(|own| own.max_silence.is_some());
-        Ok(Self { columns: columns.collect::<Result<_>>()?, keyed: Keyed::new(place, timed)? })
-    }
-}
-
 /// A value that can be compared.
 fn finite(values: &Float64Array, row: usize) -> Option<f64> {
     values.is_valid(row).then(|| values.value(row)).filter(|value| value.is_finite())
@@ -126,41 +115,43 @@ fn within(own: &BandSettings, last: Option<Last>, value: Option<f64>, time: Opti
     near && !silent
 }
 
-impl Operator for DeadBand {
-    fn name(&self) -> &'static str {
-        "dead_band"
-    }
+/// Judges by what passed last.
+pub(super) struct DeadBand;
 
-    fn apply(&mut self, work: &mut Work) -> Result<()> {
-        let heads = self.keyed.heads(&work.rows)?;
-        let values = self.columns.iter().map(|(_, at, _)| work.numbers(*at)).collect::<Result<Vec<_>>>()?;
-        let mut near = vec![false; self.columns.len()];
+impl Judge for DeadBand {
+    const NAME: &'static str = "dead_band";
+    const WANTS: &'static str = "a dead band";
+    type Settings = BandSettings;
+    type Past = Passed;
+
+    fn judge(own: &mut PerColumn<Self>, work: &mut Work) -> Result<()> {
+        let (heads, values) = (own.keyed.heads(&work.rows)?, own.values(work)?);
+        let mut near = vec![false; own.columns.len()];
         for row in 0..work.rows.num_rows() {
             let Some(key) = heads.key(row) else { continue };
             let time = heads.time(row);
-            let (passed, _) = self.keyed.things.touch(&key);
-            passed.0.resize(self.columns.len(), None);
-            for (number, (_, _, own)) in self.columns.iter().enumerate() {
-                near[number] = within(own, passed.0[number], finite(&values[number], row), time);
+            let (passed, _) = own.keyed.things.touch(&key);
+            passed.0.resize(own.columns.len(), None);
+            for (number, (_, _, set)) in own.columns.iter().enumerate() {
+                near[number] = within(set, passed.0[number], finite(&values[number], row), time);
             }
-            let mut rejecting = self
+            let mut rejecting = own
                 .columns
                 .iter()
                 .zip(&near)
-                .filter(|((_, _, own), _)| own.action == Action::Reject)
+                .filter(|((_, _, set), _)| set.action == Action::Reject)
                 .peekable();
             if rejecting.peek().is_some() && rejecting.all(|(_, near)| *near) {
-                let names: Vec<&str> = self.columns.iter().map(|(name, ..)| name.as_str()).collect();
-                let detail = format!("no change of {} since the last row that passed", names.join(", "));
+                let detail = format!("no change of {} since the last row that passed", own.names());
                 work.refuse(row, "dead_band", detail);
                 continue;
             }
-            for (number, (name, at, own)) in self.columns.iter().enumerate() {
+            for (number, (name, at, set)) in own.columns.iter().enumerate() {
                 let value = finite(&values[number], row);
-                if near[number] && own.action != Action::Reject {
+                if near[number] && set.action != Action::Reject {
                     if let Some(value) = value {
                         let detail = format!("{name} = {value} lies within its dead band");
-                        work.judge(row, *at, own.action, "dead_band", detail);
+                        work.judge(row, *at, set.action, "dead_band", detail);
                     }
                     continue;
                 }
@@ -169,18 +160,5 @@ impl Operator for DeadBand {
             }
         }
         Ok(())
-    }
-
-    fn shape(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|(name, ..)| name.as_str()).collect();
-        format!("{} | {}", self.keyed.shape(), names.join(", "))
-    }
-
-    fn write(&self, out: &mut Writer) {
-        self.keyed.things.write(out);
-    }
-
-    fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
-        self.keyed.things.read(input)
     }
 }

@@ -13,6 +13,7 @@ mod dead_band;
 mod dedup;
 mod hampel;
 mod operator;
+mod per_column;
 mod range;
 mod rate_of_change;
 mod require;
@@ -41,6 +42,7 @@ use self::dead_band::{BandSettings, DeadBand};
 use self::dedup::{Dedup, DedupSettings};
 use self::hampel::SpikeSettings;
 use self::operator::{Chain, Operator, Place};
+use self::per_column::PerColumn;
 use self::range::{Bounds, Range};
 use self::rate_of_change::{RateOfChange, RateSettings};
 use self::require::Require;
@@ -207,19 +209,21 @@ impl TransformBuilder for Clean {
             operators.push(Box::new(Dedup::new(&place, dedup)?));
         }
         if !self.rate_of_change.is_empty() {
-            operators.push(Box::new(RateOfChange::new(&place, &self.rate_of_change)?));
+            operators.push(Box::new(PerColumn::<RateOfChange>::new(&place, &self.rate_of_change, true)?));
         }
         if !self.stuck.is_empty() {
-            operators.push(Box::new(Stuck::new(&place, &self.stuck)?));
+            operators.push(Box::new(PerColumn::<Stuck>::new(&place, &self.stuck, true)?));
         }
         if self.spike.values().any(|own| !own.centred) {
-            operators.push(Box::new(Spike::new(&place, &self.spike)?));
+            let own = self.spike.iter().filter(|(_, own)| !own.centred);
+            operators.push(Box::new(PerColumn::<Spike>::new(&place, own, false)?));
         }
         if self.spike.values().any(|own| own.centred) {
             operators.push(Box::new(SpikeCentred::new(&place, &schema, &self.spike)?));
         }
         if !self.dead_band.is_empty() {
-            operators.push(Box::new(DeadBand::new(&place, &self.dead_band)?));
+            let timed = self.dead_band.values().any(BandSettings::is_timed);
+            operators.push(Box::new(PerColumn::<DeadBand>::new(&place, &self.dead_band, timed)?));
         }
         if let Some(own) = &self.swinging_door {
             operators.push(Box::new(SwingingDoor::new(&place, &schema, own)?));

@@ -5,16 +5,12 @@
 //! the U.S. Integrated Ocean Observing System). Two different values at the same instant have an infinite rate.
 
 use arrow::array::Array;
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{Error, Result, format_us};
 
-use super::operator::{Keyed, Operator, Place};
+use super::per_column::{Judge, Marks, PerColumn};
 use super::work::{Action, Work};
-use crate::codec::{Reader, Writer};
-use crate::transforms::rows::number_column;
-use crate::transforms::things::Stored;
 
 /// How fast a value may change.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,64 +37,31 @@ impl RateSettings {
     }
 }
 
-/// The newest accepted value of each column: event time, value.
-#[derive(Debug, Default)]
-struct Newest(Vec<Option<(i64, f64)>>);
+/// Judges by the newest accepted value of each column.
+pub(super) struct RateOfChange;
 
-impl Stored for Newest {
-    fn write(&self, out: &mut Writer) {
-        out.unsigned(self.0.len() as u64);
-        for newest in &self.0 {
-            out.option(*newest, |out, (time, value)| {
-                out.signed(time);
-                out.number(value);
-            });
-        }
-    }
+impl Judge for RateOfChange {
+    const NAME: &'static str = "rate_of_change";
+    const WANTS: &'static str = "a rate of change";
+    type Settings = RateSettings;
+    type Past = Marks;
 
-    fn read(input: &mut Reader<'_>) -> Result<Self> {
-        let count = input.unsigned()?;
-        let each = (0..count).map(|_| input.option(|input| Ok((input.signed()?, input.number()?))));
-        Ok(Self(each.collect::<Result<_>>()?))
-    }
-}
-
-pub(super) struct RateOfChange {
-    columns: Vec<(String, usize, RateSettings)>,
-    keyed: Keyed<Newest>,
-}
-
-impl RateOfChange {
-    pub fn new(place: &Place<'_>, settings: &IndexMap<String, RateSettings>) -> Result<Self> {
-        let columns = settings.iter().map(|(name, own)| {
-            Ok((name.clone(), number_column(place.schema, name, "a rate of change")?, own.clone()))
-        });
-        Ok(Self { columns: columns.collect::<Result<_>>()?, keyed: Keyed::new(place, true)? })
-    }
-}
-
-impl Operator for RateOfChange {
-    fn name(&self) -> &'static str {
-        "rate_of_change"
-    }
-
-    fn apply(&mut self, work: &mut Work) -> Result<()> {
-        let heads = self.keyed.heads(&work.rows)?;
-        let values = self.columns.iter().map(|(_, at, _)| work.numbers(*at)).collect::<Result<Vec<_>>>()?;
+    fn judge(own: &mut PerColumn<Self>, work: &mut Work) -> Result<()> {
+        let (heads, values) = (own.keyed.heads(&work.rows)?, own.values(work)?);
         for row in 0..work.rows.num_rows() {
             let place = heads.key(row).zip(heads.time(row));
-            let mut thing = place.map(|(key, time)| (self.keyed.things.touch(&key).0, time));
-            for (number, ((name, at, own), values)) in self.columns.iter().zip(&values).enumerate() {
+            let mut thing = place.map(|(key, time)| (own.keyed.things.touch(&key).0, time));
+            for (number, ((name, at, set), values)) in own.columns.iter().zip(&values).enumerate() {
                 if values.is_null(row) {
                     continue;
                 }
                 let value = values.value(row);
                 if !value.is_finite() {
-                    work.judge(row, *at, own.action, "not_finite", format!("{name} = {value}"));
+                    work.judge(row, *at, set.action, "not_finite", format!("{name} = {value}"));
                     continue;
                 }
                 let Some((newest, time)) = &mut thing else { continue };
-                newest.0.resize(self.columns.len(), None);
+                newest.0.resize(own.columns.len(), None);
                 let newest = &mut newest.0[number];
                 let Some((before_us, before)) = *newest else {
                     *newest = Some((*time, value));
@@ -106,31 +69,18 @@ impl Operator for RateOfChange {
                 };
                 let seconds = time.abs_diff(before_us) as f64 / 1e6;
                 let change = (value - before).abs();
-                if change > own.max_per_second * seconds {
+                if change > set.max_per_second * seconds {
                     let detail = format!(
                         "{name} = {value} after {before} at {}: more than {} a second",
                         format_us(before_us),
-                        own.max_per_second
+                        set.max_per_second
                     );
-                    work.judge(row, *at, own.action, "rate_of_change", detail);
+                    work.judge(row, *at, set.action, "rate_of_change", detail);
                 } else if *time >= before_us {
                     *newest = Some((*time, value));
                 }
             }
         }
         Ok(())
-    }
-
-    fn shape(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|(name, ..)| name.as_str()).collect();
-        format!("{} | {}", self.keyed.shape(), names.join(", "))
-    }
-
-    fn write(&self, out: &mut Writer) {
-        self.keyed.things.write(out);
-    }
-
-    fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
-        self.keyed.things.read(input)
     }
 }

@@ -5,14 +5,12 @@
 use std::collections::VecDeque;
 
 use arrow::array::Array;
-use indexmap::IndexMap;
 use twinlake_contracts::Result;
 
 use super::hampel::SpikeSettings;
-use super::operator::{Keyed, Operator, Place};
+use super::per_column::{Judge, PerColumn};
 use super::work::Work;
 use crate::codec::{Reader, Writer};
-use crate::transforms::rows::number_column;
 use crate::transforms::things::Stored;
 
 /// The last values of each column.
@@ -51,65 +49,40 @@ impl Stored for Before {
     }
 }
 
-/// Spikes of the columns that are not `centred`.
-pub(super) struct Spike {
-    columns: Vec<(String, usize, SpikeSettings)>,
-    keyed: Keyed<Before>,
-}
+/// Judges the columns that are not `centred`.
+pub(super) struct Spike;
 
-impl Spike {
-    pub fn new(place: &Place<'_>, settings: &IndexMap<String, SpikeSettings>) -> Result<Self> {
-        let own = settings.iter().filter(|(_, own)| !own.centred);
-        let columns = own
-            .map(|(name, own)| Ok((name.clone(), number_column(place.schema, name, "spikes")?, own.clone())));
-        Ok(Self { columns: columns.collect::<Result<_>>()?, keyed: Keyed::new(place, false)? })
-    }
-}
+impl Judge for Spike {
+    const NAME: &'static str = "spike";
+    const WANTS: &'static str = "spikes";
+    type Settings = SpikeSettings;
+    type Past = Before;
 
-impl Operator for Spike {
-    fn name(&self) -> &'static str {
-        "spike"
-    }
-
-    fn apply(&mut self, work: &mut Work) -> Result<()> {
-        let heads = self.keyed.heads(&work.rows)?;
-        let values = self.columns.iter().map(|(_, at, _)| work.numbers(*at)).collect::<Result<Vec<_>>>()?;
+    fn judge(own: &mut PerColumn<Self>, work: &mut Work) -> Result<()> {
+        let (heads, values) = (own.keyed.heads(&work.rows)?, own.values(work)?);
         let mut neighbours = Vec::new();
         for row in 0..work.rows.num_rows() {
             let key = heads.key(row);
-            let mut thing = key.map(|key| self.keyed.things.touch(&key).0);
-            for (number, ((name, at, own), values)) in self.columns.iter().zip(&values).enumerate() {
+            let mut thing = key.map(|key| own.keyed.things.touch(&key).0);
+            for (number, ((name, at, set), values)) in own.columns.iter().zip(&values).enumerate() {
                 if values.is_null(row) {
                     continue;
                 }
                 let value = values.value(row);
                 if !value.is_finite() {
-                    work.judge(row, *at, own.action, "not_finite", format!("{name} = {value}"));
+                    work.judge(row, *at, set.action, "not_finite", format!("{name} = {value}"));
                     continue;
                 }
                 let Some(before) = &mut thing else { continue };
-                before.0.resize(self.columns.len(), VecDeque::new());
+                before.0.resize(own.columns.len(), VecDeque::new());
                 neighbours.clear();
                 neighbours.extend(&before.0[number]);
-                if let Some(detail) = own.spike(name, value, &mut neighbours) {
-                    work.judge(row, *at, own.action, "spike", detail);
+                if let Some(detail) = set.spike(name, value, &mut neighbours) {
+                    work.judge(row, *at, set.action, "spike", detail);
                 }
-                before.push(number, value, own.window);
+                before.push(number, value, set.window);
             }
         }
         Ok(())
-    }
-
-    fn shape(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|(name, ..)| name.as_str()).collect();
-        format!("{} | {}", self.keyed.shape(), names.join(", "))
-    }
-
-    fn write(&self, out: &mut Writer) {
-        self.keyed.things.write(out);
-    }
-
-    fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
-        self.keyed.things.read(input)
     }
 }

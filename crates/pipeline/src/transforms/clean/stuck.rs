@@ -5,17 +5,13 @@
 //! QARTOD manuals). The first value that differs more begins a new `t₀`.
 
 use arrow::array::Array;
-use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{Error, Result, format_us};
 
-use super::operator::{Keyed, Operator, Place};
+use super::per_column::{Judge, Marks, PerColumn};
 use super::work::{Action, Work};
-use crate::codec::{Reader, Writer};
 use crate::duration::Microseconds;
-use crate::transforms::rows::number_column;
-use crate::transforms::things::Stored;
 
 /// How long a value may stay the same.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -47,55 +43,22 @@ impl StuckSettings {
     }
 }
 
-/// Since when each column has which value: event time, value.
-#[derive(Debug, Default)]
-struct Since(Vec<Option<(i64, f64)>>);
+/// Judges by the time since which each column has its value.
+pub(super) struct Stuck;
 
-impl Stored for Since {
-    fn write(&self, out: &mut Writer) {
-        out.unsigned(self.0.len() as u64);
-        for since in &self.0 {
-            out.option(*since, |out, (time, value)| {
-                out.signed(time);
-                out.number(value);
-            });
-        }
-    }
+impl Judge for Stuck {
+    const NAME: &'static str = "stuck";
+    const WANTS: &'static str = "a tolerance";
+    type Settings = StuckSettings;
+    type Past = Marks;
 
-    fn read(input: &mut Reader<'_>) -> Result<Self> {
-        let count = input.unsigned()?;
-        let each = (0..count).map(|_| input.option(|input| Ok((input.signed()?, input.number()?))));
-        Ok(Self(each.collect::<Result<_>>()?))
-    }
-}
-
-pub(super) struct Stuck {
-    columns: Vec<(String, usize, StuckSettings)>,
-    keyed: Keyed<Since>,
-}
-
-impl Stuck {
-    pub fn new(place: &Place<'_>, settings: &IndexMap<String, StuckSettings>) -> Result<Self> {
-        let columns = settings.iter().map(|(name, own)| {
-            Ok((name.clone(), number_column(place.schema, name, "a tolerance")?, own.clone()))
-        });
-        Ok(Self { columns: columns.collect::<Result<_>>()?, keyed: Keyed::new(place, true)? })
-    }
-}
-
-impl Operator for Stuck {
-    fn name(&self) -> &'static str {
-        "stuck"
-    }
-
-    fn apply(&mut self, work: &mut Work) -> Result<()> {
-        let heads = self.keyed.heads(&work.rows)?;
-        let values = self.columns.iter().map(|(_, at, _)| work.numbers(*at)).collect::<Result<Vec<_>>>()?;
+    fn judge(own: &mut PerColumn<Self>, work: &mut Work) -> Result<()> {
+        let (heads, values) = (own.keyed.heads(&work.rows)?, own.values(work)?);
         for row in 0..work.rows.num_rows() {
             let Some((key, time)) = heads.key(row).zip(heads.time(row)) else { continue };
-            let (since, _) = self.keyed.things.touch(&key);
-            since.0.resize(self.columns.len(), None);
-            for (((name, at, own), values), since) in self.columns.iter().zip(&values).zip(&mut since.0) {
+            let (since, _) = own.keyed.things.touch(&key);
+            since.0.resize(own.columns.len(), None);
+            for (((name, at, set), values), since) in own.columns.iter().zip(&values).zip(&mut since.0) {
                 if values.is_null(row) || !values.value(row).is_finite() {
                     continue;
                 }
@@ -107,29 +70,16 @@ impl Operator for Stuck {
                 if time < since_us {
                     continue; // from before the present value: it says nothing about its length
                 }
-                if (value - before).abs() > own.tolerance {
+                if (value - before).abs() > set.tolerance {
                     *since = Some((time, value));
-                } else if time.abs_diff(since_us) > own.longer_than.0.unsigned_abs()
-                    && !own.except.contains(&value)
+                } else if time.abs_diff(since_us) > set.longer_than.0.unsigned_abs()
+                    && !set.except.contains(&value)
                 {
                     let detail = format!("{name} = {value} since {}", format_us(since_us));
-                    work.judge(row, *at, own.action, "stuck", detail);
+                    work.judge(row, *at, set.action, "stuck", detail);
                 }
             }
         }
         Ok(())
-    }
-
-    fn shape(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|(name, ..)| name.as_str()).collect();
-        format!("{} | {}", self.keyed.shape(), names.join(", "))
-    }
-
-    fn write(&self, out: &mut Writer) {
-        self.keyed.things.write(out);
-    }
-
-    fn read(&mut self, input: &mut Reader<'_>) -> Result<()> {
-        self.keyed.things.read(input)
     }
 }
