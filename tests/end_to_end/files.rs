@@ -134,3 +134,61 @@ impl Drop for Mount<'_> {
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }
+
+/// Stations with their areas land in the lake; a second pipeline takes names and fences from those tables.
+#[test]
+fn rows_are_enriched_and_fenced_by_tables_of_the_lake() {
+    let folder = tempfile::tempdir().unwrap();
+    let stations = "{\"station\":\"k\",\"name\":\"Kallio\",\"area\":\"POLYGON((0 0,1 0,1 1,0 1,0 0))\"}\n\
+                    {\"station\":\"p\",\"name\":\"Pasila\",\"area\":\"POLYGON((2 0,3 0,3 1,2 1,2 0))\"}\n";
+    fs::write(folder.path().join("stations.jsonl"), stations).unwrap();
+    let readings = "{\"station\":\"k\",\"ts\":\"2018-10-09T04:32:01Z\",\"x\":0.5}\n\
+                    {\"station\":\"p\",\"ts\":\"2018-10-09T04:32:02Z\",\"x\":1.5}\n\
+                    {\"station\":\"q\",\"ts\":\"2018-10-09T04:32:03Z\",\"x\":2.5}\n";
+    fs::write(folder.path().join("readings.jsonl"), readings).unwrap();
+    let stations = r#"name = "stations"
+[sources.station]
+type = "files"
+path = "stations.jsonl"
+decoder = { type = "json", columns = { station = "utf8", name = "utf8", area = "utf8" } }
+[sinks.station]
+type = "lake"
+inputs = ["station"]
+table = "city.station"
+"#;
+    let readings = r#"name = "readings"
+[sources.reading]
+type = "files"
+path = "readings.jsonl"
+decoder = { type = "json", columns = { station = "utf8", ts = "timestamp", x = "float64" } }
+[transforms.named]
+type = "enrich"
+inputs = ["reading"]
+table = { query = "SELECT station, name FROM city.station", columns = { station = "utf8", name = "utf8" } }
+on = { station = "station" }
+columns = { station_name = "name" }
+[transforms.placed]
+type = "sql"
+inputs = ["named"]
+query = "SELECT station, station_name, ts, st_point(x, 0.5) AS geom FROM input"
+[transforms.fenced]
+type = "geofence"
+inputs = ["placed"]
+table = { table = { query = "SELECT name, area FROM city.station", columns = { name = "utf8", area = "utf8" } }, name = "name", geometry = "area" }
+[sinks.reading]
+type = "lake"
+inputs = ["fenced"]
+table = "city.reading"
+"#;
+    fs::write(folder.path().join("stations.toml"), stations).unwrap();
+    fs::write(folder.path().join("readings.toml"), readings).unwrap();
+    succeed(folder.path(), &["run", "--once", "--no-progress", "stations.toml"]);
+    succeed(folder.path(), &["run", "--once", "--no-progress", "readings.toml"]);
+    let landed = rows(folder.path(), "SELECT station, station_name, fence FROM city.reading ORDER BY ts");
+    let expected = serde_json::json!([
+        {"station": "k", "station_name": "Kallio", "fence": "Kallio"},
+        {"station": "p", "station_name": "Pasila", "fence": null},
+        {"station": "q", "station_name": null, "fence": "Pasila"},
+    ]);
+    assert_eq!(serde_json::Value::Array(landed), expected);
+}
