@@ -20,6 +20,8 @@ pub struct Device {
     /// When the messages that wait for room in the window were due.
     waiting: VecDeque<u64>,
     pub connected: bool,
+    /// Whether a ping has been answered.
+    pub answered: bool,
 }
 
 impl Device {
@@ -53,6 +55,7 @@ impl Device {
             flying: VecDeque::new(),
             waiting: VecDeque::new(),
             connected: false,
+            answered: false,
         })
     }
 
@@ -134,6 +137,7 @@ impl Device {
                         assert!(found.abs_diff(expected) <= 1 || found > 60_000, "{found}, not {expected}");
                         latencies.record(now_us.saturating_sub(sent));
                     }
+                    13 => self.answered = true,
                     _ => {}
                 }
                 at = end;

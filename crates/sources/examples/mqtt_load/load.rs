@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
+use serde_json::json;
 
 use crate::device::Device;
 use crate::histogram::Histogram;
@@ -48,6 +49,7 @@ pub fn run(options: &HashMap<String, String>) {
         publish(&mut poll, &mut devices, (rate, warm), (window, &payload), &mut room, &mut Histogram::new());
         let own_cpu = cpu_ticks(std::process::id());
         let (start, cpu) = (Instant::now(), cpu_ticks(server));
+        let started_us = twinlake_contracts::now_us();
         publish(&mut poll, &mut devices, (rate, seconds), (window, &payload), &mut room, &mut latencies);
         let elapsed = start.elapsed().as_secs_f64();
         println!(
@@ -71,6 +73,20 @@ pub fn run(options: &HashMap<String, String>) {
             );
         }
         report_memory("after", server, before, connections);
+        println!(
+            "{}",
+            json!({
+                "connections": connections,
+                "messages": latencies.total(),
+                "seconds": elapsed,
+                "started_us": started_us,
+                "p50_ms": latencies.quantile_ms(0.5),
+                "p99_ms": latencies.quantile_ms(0.99),
+                "p999_ms": latencies.quantile_ms(0.999),
+                "max_ms": latencies.quantile_ms(1.0),
+                "server_cpu_s": (cpu_ticks(server) - cpu) as f64 / 100.0,
+            })
+        );
     } else {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         while Instant::now() < end {
@@ -80,9 +96,19 @@ pub fn run(options: &HashMap<String, String>) {
             device.ping();
             device.flush().unwrap();
         }
-        std::thread::sleep(Duration::from_secs(1));
-        settle(&mut poll, &mut devices, &mut room, &mut latencies);
+        let mut events = Events::with_capacity(4096);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while devices.iter().any(|device| !device.answered) && Instant::now() < deadline {
+            poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
+            for event in &events {
+                let device = &mut devices[event.token().0];
+                device.read(0, &mut room, 0, &[], &mut latencies).expect("the connection holds");
+                device.flush().unwrap();
+            }
+        }
         report_memory("held", server, before, connections);
+        let held = devices.iter().filter(|device| device.answered).count();
+        println!("{}", json!({ "connections": held }));
     }
 }
 

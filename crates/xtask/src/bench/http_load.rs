@@ -117,11 +117,12 @@ fn body(load: &Load, serial: u64) -> Vec<u8> {
     body
 }
 
-fn answer(reader: &mut BufReader<TcpStream>) -> Result<()> {
+/// The body of an answer that says all is well.
+fn answer(reader: &mut BufReader<TcpStream>) -> Result<String> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status: u16 = line.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no HTTP answer")?;
-    let mut length = 0;
+    let (mut length, mut chunked) = (0, false);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
@@ -132,13 +133,49 @@ fn answer(reader: &mut BufReader<TcpStream>) -> Result<()> {
         if let Some(value) = header.strip_prefix("content-length:") {
             length = value.trim().parse()?;
         }
+        chunked |= header.starts_with("transfer-encoding:") && header.ends_with("chunked");
     }
     let mut told = vec![0; length];
     reader.read_exact(&mut told)?;
-    if status != 204 {
-        bail!("answered {status}: {}", String::from_utf8_lossy(&told));
+    while chunked {
+        let mut size = String::new();
+        reader.read_line(&mut size)?;
+        let size = usize::from_str_radix(size.trim(), 16).context("no size of a chunk")?;
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk)?;
+        told.extend_from_slice(&chunk[..size]);
+        chunked = size > 0;
     }
-    Ok(())
+    let told = String::from_utf8_lossy(&told).into_owned();
+    if !matches!(status, 200 | 204) {
+        bail!("answered {status}: {told}");
+    }
+    Ok(told)
+}
+
+/// Asks one question after the other on one connection.
+pub struct Asker {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+}
+
+impl Asker {
+    pub fn connect(port: u16) -> Result<Self> {
+        let writer = TcpStream::connect(("127.0.0.1", port))?;
+        writer.set_nodelay(true)?;
+        writer.set_read_timeout(Some(Duration::from_mins(1)))?;
+        Ok(Self { reader: BufReader::new(writer.try_clone()?), writer })
+    }
+
+    /// Posts a body and gives the answer's body, whose length the answer must tell.
+    pub fn post(&mut self, target: &str, media: &str, body: &str) -> Result<String> {
+        let length = body.len();
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        self.writer.write_all(request.as_bytes())?;
+        answer(&mut self.reader)
+    }
 }
 
 /// Posts a body of SQL or a form and gives the answer's body.

@@ -3,6 +3,7 @@
 mod http_load;
 mod ingest;
 mod process;
+mod report;
 
 use anyhow::{Result, bail};
 
@@ -24,8 +25,10 @@ const BENCHMARKS: &[(&str, &str, &str, &str)] = &[
 
 /// Runs one in the release profile, or shows the list.
 pub fn bench(name: Option<&str>) -> Result<()> {
-    let own =
-        ("ingest", "line protocol and MQTT into the lake; peers InfluxDB 1.x and mosquitto where installed");
+    let own = (
+        "ingest",
+        "line protocol and MQTT into the lake, 100,000 connections; peers InfluxDB 1.x, PostgreSQL, mosquitto where installed",
+    );
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
         .chain([own])
