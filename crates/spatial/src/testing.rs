@@ -49,7 +49,8 @@ fn context() -> SessionContext {
 
 fn parse(sql: &str) -> datafusion::common::Result<Statement> {
     let dialect = GenericDialect {};
-    let tokens = crate::time::tokens_with_asof(&dialect, sql).map_err(|error| exec_datafusion_err!("{error}"))?;
+    let tokens =
+        crate::time::tokens_with_asof(&dialect, sql).map_err(|error| exec_datafusion_err!("{error}"))?;
     let mut parsed = DFParserBuilder::new(tokens).with_dialect(&dialect).build()?.parse_statements()?;
     let mut statement = parsed.pop_front().ok_or_else(|| exec_datafusion_err!("no statement"))?;
     crate::time::mark_asof_joins(&mut statement);

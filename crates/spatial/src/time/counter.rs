@@ -74,7 +74,10 @@ mod tests {
             "SELECT k, delta(v, ts), increase(v, ts), rate(v, ts) FROM (SELECT k, v, \
              to_timestamp(s) AS ts FROM {table}) GROUP BY k ORDER BY k"
         );
-        assert_eq!(query(&sql).unwrap(), ["a|-7.0|8.0|0.26666666666666666", "b|NULL|NULL|NULL", "c|NULL|NULL|NULL"]);
+        assert_eq!(
+            query(&sql).unwrap(),
+            ["a|-7.0|8.0|0.26666666666666666", "b|NULL|NULL|NULL", "c|NULL|NULL|NULL"]
+        );
         let error = query("SELECT rate('x', TIMESTAMP '2024-01-01')").unwrap_err();
         assert!(error.contains("rate does not take"), "{error}");
     }

@@ -4,12 +4,12 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use arrow::array::downcast_primitive;
 use arrow::array::{
     Array, ArrayRef, ArrowNativeTypeOp, AsArray, BinaryArray, BooleanArray, Int64Array, PrimitiveArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef};
-use arrow::array::downcast_primitive;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
@@ -268,7 +268,8 @@ impl<S: Store> Extremes<S> {
                 continue;
             }
             let order = orders.value(row);
-            let (held, better) = (self.orders[group], if self.last { Ordering::Greater } else { Ordering::Less });
+            let (held, better) =
+                (self.orders[group], if self.last { Ordering::Greater } else { Ordering::Less });
             let wins = !self.seen[group]
                 || match order.cmp(&held) {
                     Ordering::Equal => self.values.compare(group, &view, row)? == better,
@@ -315,7 +316,8 @@ impl<S: Store> GroupsAccumulator for Extremes<S> {
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let orders = ordinals(&values[1])?;
         let counts = NullBuffer::from_iter(
-            (0..orders.len()).map(|row| values[0].is_valid(row) && orders.is_valid(row) && passes(filter, row)),
+            (0..orders.len())
+                .map(|row| values[0].is_valid(row) && orders.is_valid(row) && passes(filter, row)),
         );
         let (_, numbers, _) = orders.into_parts();
         Ok(vec![Arc::clone(&values[0]), Arc::new(Int64Array::try_new(numbers, Some(counts))?)])
@@ -343,11 +345,11 @@ mod tests {
         assert_eq!(rows("first(s, ts), last(s, ts)"), "a|y|x b|NULL|NULL c|NULL|NULL d|p|q");
         assert_eq!(rows("first(b, ts), last(b, ts)"), "a|false|true b|NULL|NULL c|NULL|NULL d|false|true");
         assert_eq!(rows("last(v, ts) FILTER (WHERE v < 15)"), "a|10.5 b|NULL c|NULL d|3.5");
-        assert_eq!(rows("st_astext(last(st_point(v, 1), ts))"), "a|POINT(20.5 1) b|NULL c|NULL d|POINT(3.5 1)");
         assert_eq!(
-            rows("last(v, to_timestamp(ts))"),
-            "a|20.5 b|NULL c|NULL d|3.5"
+            rows("st_astext(last(st_point(v, 1), ts))"),
+            "a|POINT(20.5 1) b|NULL c|NULL d|POINT(3.5 1)"
         );
+        assert_eq!(rows("last(v, to_timestamp(ts))"), "a|20.5 b|NULL c|NULL d|3.5");
     }
 
     #[test]
@@ -356,7 +358,10 @@ mod tests {
         assert_eq!(query(&format!("SELECT first(v, ts), last(v, ts) FROM {table}")).unwrap(), ["5|4"]);
         assert_eq!(query(&format!("SELECT last(v, ts) FROM {table} WHERE ts > 9")).unwrap(), ["NULL"]);
         assert_eq!(
-            query(&format!("SELECT last(v, -ts) OVER (ORDER BY ts), last(v, ts) OVER (ORDER BY ts) FROM {table}")).unwrap(),
+            query(&format!(
+                "SELECT last(v, -ts) OVER (ORDER BY ts), last(v, ts) OVER (ORDER BY ts) FROM {table}"
+            ))
+            .unwrap(),
             ["5|5", "5|6", "5|4"]
         );
         assert_eq!(query("SELECT last(NULL, NULL)").unwrap(), ["NULL"]);

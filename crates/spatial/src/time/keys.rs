@@ -27,7 +27,12 @@ impl Keys {
     }
 
     /// Puts the number of each row's key into `numbers`.
-    pub(crate) fn number(&mut self, columns: &[ArrayRef], rows: usize, numbers: &mut Vec<usize>) -> Result<()> {
+    pub(crate) fn number(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        numbers: &mut Vec<usize>,
+    ) -> Result<()> {
         numbers.clear();
         match &mut self.values {
             Some(values) => values.intern(columns, numbers),
@@ -55,7 +60,9 @@ impl Keys {
 
 /// Rows where no column is null.
 pub(crate) fn all_valid(columns: &[ArrayRef]) -> Option<NullBuffer> {
-    columns.iter().fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()))
+    columns
+        .iter()
+        .fold(None, |nulls, column| NullBuffer::union(nulls.as_ref(), column.logical_nulls().as_ref()))
 }
 
 /// Row numbers sorted by key, and where each key's begin. Keeps the order of rows within a key; rows of a number that

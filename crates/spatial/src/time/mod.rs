@@ -7,6 +7,7 @@ mod first_last;
 pub(crate) mod gapfill;
 mod keys;
 mod order;
+mod overlap;
 pub(crate) mod percentile;
 mod planner;
 mod series;

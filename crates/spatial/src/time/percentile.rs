@@ -35,7 +35,9 @@ pub(crate) static SKETCH: Aggregate = Aggregate {
             _ => return plan_err!("percentile_sketch: the relative error must be a constant"),
         };
         if Sketch::new(error).is_none() {
-            return plan_err!("percentile_sketch: the relative error must be from 0.0001 to 0.5, not {error}");
+            return plan_err!(
+                "percentile_sketch: the relative error must be from 0.0001 to 0.5, not {error}"
+            );
         }
         Ok(Box::new(Sketches { name: SKETCH.name, error, groups: Vec::new() }))
     },
@@ -106,7 +108,10 @@ impl Sketches {
             match &mut self.groups[group] {
                 Some(held) => {
                     if !held.merge(&sketch) {
-                        return exec_err!("{}: sketches of different relative errors do not merge", self.name);
+                        return exec_err!(
+                            "{}: sketches of different relative errors do not merge",
+                            self.name
+                        );
                     }
                 }
                 none => *none = Some(Box::new(sketch)),

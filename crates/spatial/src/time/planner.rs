@@ -14,6 +14,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 
 use super::asof;
 use super::gapfill;
+use super::overlap;
 
 /// Adds to a session what the SQL of this module needs beside its functions: relations, rules and operators.
 pub fn configure(builder: SessionStateBuilder) -> SessionStateBuilder {
@@ -22,6 +23,7 @@ pub fn configure(builder: SessionStateBuilder) -> SessionStateBuilder {
         .with_relation_planners(vec![Arc::new(asof::relation::AsofRelations)])
         .with_analyzer_rule(Arc::new(gapfill::rewrite::FillGaps))
         .with_optimizer_rule(Arc::new(asof::node::PushBelowAsof))
+        .with_physical_optimizer_rule(Arc::new(overlap::rule::JoinOverlaps))
 }
 
 /// DataFusion's planner, with the operators of this crate.

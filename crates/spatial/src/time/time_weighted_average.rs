@@ -27,9 +27,15 @@ pub(crate) static TIME_WEIGHTED_AVERAGE: Aggregate = Aggregate {
             [_, _, Some(method)] => match method.try_as_str().flatten() {
                 Some("linear") => linear,
                 Some("locf") => locf,
-                _ => return plan_err!("time_weighted_average: the method must be 'linear' or 'locf', not {method}"),
+                _ => {
+                    return plan_err!(
+                        "time_weighted_average: the method must be 'linear' or 'locf', not {method}"
+                    );
+                }
             },
-            _ => return plan_err!("time_weighted_average: the method must be a constant, 'linear' or 'locf'"),
+            _ => {
+                return plan_err!("time_weighted_average: the method must be a constant, 'linear' or 'locf'");
+            }
         };
         Ok(Box::new(Series::new(method)))
     },
@@ -67,8 +73,10 @@ mod tests {
     use crate::testing::query;
 
     fn of(rows: &str, call: &str) -> String {
-        query(&format!("SELECT {call} FROM (SELECT v, to_timestamp(s) AS ts FROM (VALUES {rows}) AS t(s, v))"))
-            .map_or_else(|error| error, |rows| rows.join(" "))
+        query(&format!(
+            "SELECT {call} FROM (SELECT v, to_timestamp(s) AS ts FROM (VALUES {rows}) AS t(s, v))"
+        ))
+        .map_or_else(|error| error, |rows| rows.join(" "))
     }
 
     #[test]

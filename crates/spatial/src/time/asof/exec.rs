@@ -144,7 +144,8 @@ impl ExecutionPlan for AsofJoinExec {
         let left = self.left.execute(partition, Arc::clone(&context))?;
         let right = self.right.execute(partition, Arc::clone(&context))?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let reservation = MemoryConsumer::new(format!("AsofJoin[{partition}]")).register(context.memory_pool());
+        let reservation =
+            MemoryConsumer::new(format!("AsofJoin[{partition}]")).register(context.memory_pool());
         let (rule, schema) = (self.rule.clone(), self.schema());
         let stream = futures::stream::once(async move {
             let mut index = Index::build(right, rule, schema, reservation, &metrics).await?;

@@ -35,18 +35,28 @@ mod tests {
             ("<=", "a1|b2 a10|b10 a5|b5"),
             ("<", "a1|b2 a5|b10"),
         ] {
-            let sql = format!("SELECT x, y FROM a ASOF JOIN b ON a.k = b.k AND a.t {operator} b.t ORDER BY x");
+            let sql =
+                format!("SELECT x, y FROM a ASOF JOIN b ON a.k = b.k AND a.t {operator} b.t ORDER BY x");
             assert_eq!(ask(&sql), expected, "{operator}");
         }
-        assert_eq!(ask("SELECT x, y FROM a ASOF JOIN b ON b.t <= a.t AND b.k = a.k ORDER BY x"), "a10|b10 a5|b5");
-        assert_eq!(ask("SELECT x, y FROM a ASOF JOIN b ON a.t + 1 > b.t - 1 AND a.k || '' = b.k ORDER BY x"), "a1|b2 a10|b10 a5|b5");
+        assert_eq!(
+            ask("SELECT x, y FROM a ASOF JOIN b ON b.t <= a.t AND b.k = a.k ORDER BY x"),
+            "a10|b10 a5|b5"
+        );
+        assert_eq!(
+            ask("SELECT x, y FROM a ASOF JOIN b ON a.t + 1 > b.t - 1 AND a.k || '' = b.k ORDER BY x"),
+            "a1|b2 a10|b10 a5|b5"
+        );
     }
 
     #[test]
     fn keeps_the_left_side_when_asked() {
         let all = "a1|NULL a10|b10 a5|b5 a7|NULL null key|NULL null time|NULL";
         assert_eq!(ask("SELECT x, y FROM a ASOF LEFT JOIN b ON a.k = b.k AND a.t >= b.t ORDER BY x"), all);
-        assert_eq!(ask("SELECT x, y FROM a ASOF JOIN b MATCH_CONDITION (a.t >= b.t) ON a.k = b.k ORDER BY x"), all);
+        assert_eq!(
+            ask("SELECT x, y FROM a ASOF JOIN b MATCH_CONDITION (a.t >= b.t) ON a.k = b.k ORDER BY x"),
+            all
+        );
         assert_eq!(
             ask("SELECT x, y FROM a ASOF JOIN b MATCH_CONDITION (a.t >= b.t) ORDER BY x"),
             "a1|NULL a10|b10 a5|b5 a7|bnull null key|bnull null time|NULL"
@@ -59,7 +69,9 @@ mod tests {
         assert_eq!(ask(&format!("{sql} WHERE y <> 'b5' ORDER BY x")), "a10|b10");
         assert_eq!(ask(&format!("{sql} WHERE x = 'a5' AND a.k = 'p'")), "a5|b5");
         assert_eq!(
-            ask("SELECT x, y FROM a ASOF JOIN (SELECT * FROM b WHERE y <> 'b5') AS b ON a.k = b.k AND a.t >= b.t ORDER BY x"),
+            ask(
+                "SELECT x, y FROM a ASOF JOIN (SELECT * FROM b WHERE y <> 'b5') AS b ON a.k = b.k AND a.t >= b.t ORDER BY x"
+            ),
             "a10|b10 a5|b4"
         );
         let plan = query(&format!("EXPLAIN {TABLES} {sql} WHERE a.k = 'p' AND y <> 'b5'")).unwrap().join(" ");
@@ -69,12 +81,27 @@ mod tests {
     #[test]
     fn joins_of_joins_and_empty_sides() {
         assert_eq!(
-            ask("SELECT a.x, b.y, c.y FROM a ASOF JOIN b ON a.k = b.k AND a.t >= b.t ASOF JOIN b AS c ON a.k = c.k AND a.t > c.t ORDER BY 1"),
+            ask(
+                "SELECT a.x, b.y, c.y FROM a ASOF JOIN b ON a.k = b.k AND a.t >= b.t ASOF JOIN b AS c ON a.k = c.k AND a.t > c.t ORDER BY 1"
+            ),
             "a10|b10|b5 a5|b5|b4"
         );
-        assert_eq!(ask("SELECT count(*) FROM a ASOF JOIN (SELECT * FROM b WHERE false) AS b ON a.k = b.k AND a.t >= b.t"), "0");
-        assert_eq!(ask("SELECT count(*) FROM a ASOF LEFT JOIN (SELECT * FROM b WHERE false) AS b ON a.k = b.k AND a.t >= b.t"), "6");
-        assert_eq!(ask("SELECT count(y) FROM (SELECT * FROM a WHERE false) AS a ASOF JOIN b ON a.t >= b.t"), "0");
+        assert_eq!(
+            ask(
+                "SELECT count(*) FROM a ASOF JOIN (SELECT * FROM b WHERE false) AS b ON a.k = b.k AND a.t >= b.t"
+            ),
+            "0"
+        );
+        assert_eq!(
+            ask(
+                "SELECT count(*) FROM a ASOF LEFT JOIN (SELECT * FROM b WHERE false) AS b ON a.k = b.k AND a.t >= b.t"
+            ),
+            "6"
+        );
+        assert_eq!(
+            ask("SELECT count(y) FROM (SELECT * FROM a WHERE false) AS a ASOF JOIN b ON a.t >= b.t"),
+            "0"
+        );
     }
 
     #[test]

@@ -172,7 +172,9 @@ impl OptimizerRule for PushBelowAsof {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
-        let LogicalPlan::Extension(extension) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
+        let LogicalPlan::Extension(extension) = filter.input.as_ref() else {
+            return Ok(Transformed::no(plan));
+        };
         let Some(join) = extension.node.as_any().downcast_ref::<AsofJoin>() else {
             return Ok(Transformed::no(plan));
         };
@@ -198,7 +200,9 @@ impl OptimizerRule for PushBelowAsof {
             .map(|part| datafusion::logical_expr::expr_rewriter::replace_col(part.clone(), &keys))
             .collect::<Result<_>>()?;
         let right = match conjunction(of_keys) {
-            Some(predicate) => Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, Arc::clone(&join.right))?)),
+            Some(predicate) => {
+                Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, Arc::clone(&join.right))?))
+            }
             None => Arc::clone(&join.right),
         };
         let join = AsofJoin::of(Arc::new(left), right, join.on.clone(), join.times(), join.keeps_left)?;

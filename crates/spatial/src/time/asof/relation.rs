@@ -46,7 +46,8 @@ fn plan(mut table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> 
     let mut conditions = Vec::new();
     let mut keeps_left = false;
     match join.join_operator {
-        JoinOperator::Join(JoinConstraint::On(condition)) | JoinOperator::Inner(JoinConstraint::On(condition)) => {
+        JoinOperator::Join(JoinConstraint::On(condition))
+        | JoinOperator::Inner(JoinConstraint::On(condition)) => {
             split(condition, &mut conditions);
         }
         JoinOperator::Left(JoinConstraint::On(condition))
@@ -75,12 +76,15 @@ fn plan(mut table: TableWithJoins, context: &mut dyn RelationPlannerContext) -> 
         };
         keeps_left |= snowflake;
         let text = condition.to_string();
-        let Expr::BinaryExpr(BinaryExpr { left: one, op, right: other }) = context.sql_to_expr(condition, &both)? else {
+        let Expr::BinaryExpr(BinaryExpr { left: one, op, right: other }) =
+            context.sql_to_expr(condition, &both)?
+        else {
             return misfit(&text);
         };
         let (one, other, op) = if from(&one, left.schema()) && from(&other, right.schema()) {
             (*one, *other, op)
-        } else if from(&other, left.schema()) && from(&one, right.schema())
+        } else if from(&other, left.schema())
+            && from(&one, right.schema())
             && let Some(op) = op.swap()
         {
             (*other, *one, op)

@@ -29,12 +29,12 @@ pub fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, To
         Token::Word(word) if word.quote_style.is_none() => word.keyword,
         _ => Keyword::NoKeyword,
     };
-    let words: Vec<usize> = (0..tokens.len())
-        .filter(|at| !matches!(tokens[*at].token, Token::Whitespace(_)))
-        .collect();
+    let words: Vec<usize> =
+        (0..tokens.len()).filter(|at| !matches!(tokens[*at].token, Token::Whitespace(_))).collect();
     let mut joins = 0;
     for (at, &place) in words.iter().enumerate() {
-        let next = |ahead: usize| words.get(at + ahead).map_or(Keyword::NoKeyword, |place| keyword(&tokens[*place]));
+        let next =
+            |ahead: usize| words.get(at + ahead).map_or(Keyword::NoKeyword, |place| keyword(&tokens[*place]));
         match keyword(&tokens[place]) {
             Keyword::ASOF if matches!(next(1), Keyword::JOIN | Keyword::LEFT | Keyword::INNER) => {
                 tokens[place].token = Token::make_keyword("GLOBAL");
@@ -43,7 +43,8 @@ pub fn tokens(dialect: &dyn Dialect, sql: &str) -> Result<Vec<TokenWithSpan>, To
             Keyword::MATCH_CONDITION if joins > 0 && is(&tokens, words.get(at + 1), &Token::LParen) => {
                 let Some(end) = closing(&tokens, &words, at + 1) else { continue };
                 let span = tokens[place].span;
-                let followed = words.get(end + 1).is_some_and(|place| keyword(&tokens[*place]) == Keyword::ON);
+                let followed =
+                    words.get(end + 1).is_some_and(|place| keyword(&tokens[*place]) == Keyword::ON);
                 if followed {
                     tokens[words[end + 1]].token = Token::make_keyword("AND");
                 }
@@ -150,7 +151,8 @@ fn fold(table: &mut TableWithJoins) {
         let ends = is_asof(&join);
         table.joins.push(join);
         if ends {
-            let inner = TableWithJoins { relation: table.relation.clone(), joins: std::mem::take(&mut table.joins) };
+            let inner =
+                TableWithJoins { relation: table.relation.clone(), joins: std::mem::take(&mut table.joins) };
             table.relation = TableFactor::NestedJoin { table_with_joins: Box::new(inner), alias: None };
         }
     }
@@ -194,7 +196,10 @@ mod tests {
                 "SELECT (SELECT 1 FROM (a ASOF JOIN b ON a.t >= b.t ASOF JOIN c ON a.t >= c.t))",
                 "SELECT (SELECT 1 FROM (((a GLOBAL JOIN b ON a.t >= b.t) GLOBAL JOIN c ON a.t >= c.t)))",
             ),
-            ("SELECT asof, \"ASOF\" FROM t AS match_condition", "SELECT asof, \"ASOF\" FROM t AS match_condition"),
+            (
+                "SELECT asof, \"ASOF\" FROM t AS match_condition",
+                "SELECT asof, \"ASOF\" FROM t AS match_condition",
+            ),
         ] {
             assert_eq!(read(&GenericDialect {}, sql), expected, "{sql}");
             assert_eq!(read(&PostgreSqlDialect {}, sql), expected, "{sql}");

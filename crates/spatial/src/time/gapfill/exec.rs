@@ -149,7 +149,8 @@ impl ExecutionPlan for GapFillExec {
             return InputDistributionRequirements::new(vec![Distribution::SinglePartition]);
         }
         let schema = self.input.schema();
-        let column = |key: &usize| Arc::new(Column::new(schema.field(*key).name(), *key)) as Arc<dyn PhysicalExpr>;
+        let column =
+            |key: &usize| Arc::new(Column::new(schema.field(*key).name(), *key)) as Arc<dyn PhysicalExpr>;
         let keys = self.shape.keys.iter().map(column).collect();
         InputDistributionRequirements::new(vec![Distribution::KeyPartitioned(keys)])
     }
@@ -190,7 +191,8 @@ impl ExecutionPlan for GapFillExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let reservation = MemoryConsumer::new(format!("GapFill[{partition}]")).register(context.memory_pool());
+        let reservation =
+            MemoryConsumer::new(format!("GapFill[{partition}]")).register(context.memory_pool());
         let shape = Arc::clone(&self.shape);
         let batch_size = context.session_config().batch_size();
         let stream = futures::stream::once(async move {
@@ -257,7 +259,8 @@ impl Series {
         let (mut owners, mut numbers, mut batches) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(batch) = input.next().await.transpose()? {
             let _time = metrics.elapsed_compute().timer();
-            let columns: Vec<ArrayRef> = shape.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+            let columns: Vec<ArrayRef> =
+                shape.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
             keys.number(&columns, batch.num_rows(), &mut numbers)?;
             owners.extend(numbers.iter().map(|number| *number as u32));
             reservation.try_grow(2 * batch.get_array_memory_size() + batch.num_rows() * 16)?;
@@ -286,7 +289,18 @@ impl Series {
         let values = shape.fills.iter().map(value).collect::<Result<Vec<_>>>()?;
         let keys = keys.columns()?;
         let (next, waiting) = (0, None);
-        Ok(Self { shape, rows, times, values, keys, starts, sorted, next, waiting, _reservation: reservation })
+        Ok(Self {
+            shape,
+            rows,
+            times,
+            values,
+            keys,
+            starts,
+            sorted,
+            next,
+            waiting,
+            _reservation: reservation,
+        })
     }
 
     /// The next rows, at most `size`; `None` at the end.
@@ -346,7 +360,9 @@ impl Series {
                 None => output.push(key, Some(at), GAP),
             }
             if output.rows.len() - begin > MOST_BUCKETS {
-                return exec_err!("time_bucket_gapfill: more than {MOST_BUCKETS} buckets in one series; narrow the bounds");
+                return exec_err!(
+                    "time_bucket_gapfill: more than {MOST_BUCKETS} buckets in one series; narrow the bounds"
+                );
             }
             bucket = grid.after(at);
         }
@@ -365,7 +381,12 @@ impl Series {
                 }
                 carried += 1;
             } else {
-                interpolate(values.as_primitive(), &output.buckets[begin..], &output.rows[begin..], &mut output.lines[lines]);
+                interpolate(
+                    values.as_primitive(),
+                    &output.buckets[begin..],
+                    &output.rows[begin..],
+                    &mut output.lines[lines],
+                );
                 lines += 1;
             }
         }

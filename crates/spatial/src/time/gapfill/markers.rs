@@ -105,7 +105,8 @@ impl ScalarUDFImpl for Function {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        let text = |given: &DataType| matches!(given, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        let text =
+            |given: &DataType| matches!(given, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
         let time = |given: &DataType| {
             let fits = matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
             fits || given.is_null() || text(given)
@@ -148,7 +149,9 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match self.marker {
-            Marker::Bucket => exec_err!("time_bucket_gapfill belongs into GROUP BY, alone or as one of its columns"),
+            Marker::Bucket => {
+                exec_err!("time_bucket_gapfill belongs into GROUP BY, alone or as one of its columns")
+            }
             other => exec_err!(
                 "{} belongs over an aggregate in the SELECT of a query that groups by time_bucket_gapfill",
                 other.name()

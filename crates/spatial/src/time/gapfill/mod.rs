@@ -44,12 +44,20 @@ mod tests {
             ))
         };
         assert_eq!(counts("'5 minutes', ts"), "a|4 b|1");
-        assert_eq!(counts("'5 minutes', ts, TIMESTAMP '1970-01-01', TIMESTAMP '1970-01-01T00:30:00'"), "a|6 b|6");
+        assert_eq!(
+            counts("'5 minutes', ts, TIMESTAMP '1970-01-01', TIMESTAMP '1970-01-01T00:30:00'"),
+            "a|6 b|6"
+        );
         assert_eq!(counts("'5 minutes', ts, NULL, TIMESTAMP '1970-01-01T00:30:00'"), "a|6 b|5");
         // Rows outside of the bounds stay.
-        assert_eq!(counts("'5 minutes', ts, TIMESTAMP '1970-01-01T00:05:00', TIMESTAMP '1970-01-01T00:10:00'"), "a|3 b|1");
         assert_eq!(
-            ask("SELECT time_bucket_gapfill('1 month', ts, TIMESTAMP '1970-01-15', TIMESTAMP '1970-04-01')::date AS t, count(*) FROM r GROUP BY t ORDER BY t"),
+            counts("'5 minutes', ts, TIMESTAMP '1970-01-01T00:05:00', TIMESTAMP '1970-01-01T00:10:00'"),
+            "a|3 b|1"
+        );
+        assert_eq!(
+            ask(
+                "SELECT time_bucket_gapfill('1 month', ts, TIMESTAMP '1970-01-15', TIMESTAMP '1970-04-01')::date AS t, count(*) FROM r GROUP BY t ORDER BY t"
+            ),
             "00:00|5 1970-02-01T00:00|NULL 1970-03-01T00:00|NULL"
         );
     }
@@ -57,17 +65,28 @@ mod tests {
     #[test]
     fn works_inside_larger_queries() {
         assert_eq!(
-            ask("SELECT k, max(filled) FROM (SELECT k, time_bucket_gapfill('5 minutes', ts) AS t, round(locf(avg(v)) / 2) AS filled \
-                 FROM r GROUP BY k, t HAVING count(*) > 1) WHERE k <> 'c' GROUP BY k ORDER BY k"),
+            ask(
+                "SELECT k, max(filled) FROM (SELECT k, time_bucket_gapfill('5 minutes', ts) AS t, round(locf(avg(v)) / 2) AS filled \
+                 FROM r GROUP BY k, t HAVING count(*) > 1) WHERE k <> 'c' GROUP BY k ORDER BY k"
+            ),
             "a|8.0 b|3.0"
         );
         assert_eq!(
-            ask("SELECT time_bucket_gapfill('5 minutes', ts) AS t, lag(locf(last(v, ts))) OVER (ORDER BY time_bucket_gapfill('5 minutes', ts)) FROM r GROUP BY t ORDER BY t"),
+            ask(
+                "SELECT time_bucket_gapfill('5 minutes', ts) AS t, lag(locf(last(v, ts))) OVER (ORDER BY time_bucket_gapfill('5 minutes', ts)) FROM r GROUP BY t ORDER BY t"
+            ),
             "00:00|NULL 00:05|20.0 00:10|5.0 00:15|5.0"
         );
-        assert_eq!(ask("SELECT time_bucket_gapfill('5 minutes', ts) AS t, sum(v) FROM r WHERE k = 'none' GROUP BY t"), "");
         assert_eq!(
-            ask("SELECT time_bucket_gapfill('10 minutes', ts), locf(last(k, ts)) FROM r WHERE ts < TIMESTAMP '1970-01-01T00:30:00' GROUP BY 1 ORDER BY 1"),
+            ask(
+                "SELECT time_bucket_gapfill('5 minutes', ts) AS t, sum(v) FROM r WHERE k = 'none' GROUP BY t"
+            ),
+            ""
+        );
+        assert_eq!(
+            ask(
+                "SELECT time_bucket_gapfill('10 minutes', ts), locf(last(k, ts)) FROM r WHERE ts < TIMESTAMP '1970-01-01T00:30:00' GROUP BY 1 ORDER BY 1"
+            ),
             "00:00|b 00:10|a 00:20|a"
         );
         let plan = query(&format!(
@@ -96,7 +115,10 @@ mod tests {
                 "SELECT time_bucket_gapfill('1 microsecond', ts, TIMESTAMP '1970-01-01', TIMESTAMP '2020-01-01') FROM r GROUP BY 1",
                 "narrow the bounds",
             ),
-            ("SELECT time_bucket_gapfill('1 minute', ts), interpolate(max(k)) FROM r GROUP BY 1", "interpolate does not take"),
+            (
+                "SELECT time_bucket_gapfill('1 minute', ts), interpolate(max(k)) FROM r GROUP BY 1",
+                "interpolate does not take",
+            ),
         ] {
             let message = ask(sql);
             assert!(message.contains(part), "{sql}: {message}");

@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNanoType, IntervalUnit, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Field, IntervalMonthDayNanoType, IntervalUnit, Schema, TimestampMicrosecondType,
+};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, TableReference, internal_err, plan_err};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
@@ -107,13 +109,15 @@ impl GapFill {
         let Some(width) = width.as_primitive::<IntervalMonthDayNanoType>().iter().next().flatten() else {
             return plan_err!("time_bucket_gapfill: the width must not be null");
         };
-        let grid = Grid::new(width, times(&self.lower)?.into_iter().max(), times(&self.upper)?.into_iter().min())?;
+        let grid =
+            Grid::new(width, times(&self.lower)?.into_iter().max(), times(&self.upper)?.into_iter().min())?;
         let schema = self.input.schema();
         let index = |column: &Column| schema.index_of_column(column);
         let keys = self.keys.iter().map(index).collect::<Result<Vec<_>>>()?;
-        let fills = self.fills.iter().map(|fill| {
-            Ok(PhysicalFill { kind: fill.kind, value: expression(&fill.value, schema)? })
-        });
+        let fills = self
+            .fills
+            .iter()
+            .map(|fill| Ok(PhysicalFill { kind: fill.kind, value: expression(&fill.value, schema)? }));
         let fills = fills.collect::<Result<Vec<_>>>()?;
         let output = Arc::clone(self.schema.inner());
         Ok(Arc::new(GapFillExec::new(Arc::clone(input), index(&self.time)?, keys, grid, fills, output)))
@@ -169,9 +173,7 @@ impl UserDefinedLogicalNodeCore for GapFill {
             return internal_err!("filling gaps has one input");
         };
         let mut rest = expressions.into_iter();
-        let mut next = || {
-            rest.next().map_or_else(|| internal_err!("filling gaps lacks an expression"), Ok)
-        };
+        let mut next = || rest.next().map_or_else(|| internal_err!("filling gaps lacks an expression"), Ok);
         let width = next()?;
         let mut moved = |bounds: &[Bound]| -> Result<Vec<Bound>> {
             bounds.iter().map(|bound| Ok(Bound { value: next()?, shift_us: bound.shift_us })).collect()

@@ -78,7 +78,10 @@ fn rewrite(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let (bucketed, time_name) = grouped_by_bucket(aggregate, place, arguments)?;
     let mut input = bucketed;
     for filter in filters.iter().rev() {
-        input = LogicalPlan::Filter(datafusion::logical_expr::Filter::try_new(filter.predicate.clone(), Arc::new(input))?);
+        input = LogicalPlan::Filter(datafusion::logical_expr::Filter::try_new(
+            filter.predicate.clone(),
+            Arc::new(input),
+        )?);
     }
     let (mut lower, mut upper) = bounds(&aggregate.input, &arguments[1]);
     if let [_, _, start, finish] = arguments {
@@ -95,7 +98,8 @@ fn rewrite(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let mut filled = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     for window in windows.into_iter().rev() {
         let expressions = window.window_expr.iter().cloned().map(read_filled).collect::<Result<Vec<_>>>()?;
-        filled = LogicalPlan::Window(datafusion::logical_expr::Window::try_new(expressions, Arc::new(filled))?);
+        filled =
+            LogicalPlan::Window(datafusion::logical_expr::Window::try_new(expressions, Arc::new(filled))?);
     }
     let expressions = projection.expr.iter().cloned().map(read_filled).collect::<Result<Vec<_>>>()?;
     Ok(Some(LogicalPlan::Projection(Projection::try_new(expressions, Arc::new(filled))?)))
@@ -128,7 +132,11 @@ fn bucket(aggregate: &Aggregate) -> Result<Option<(usize, &[Expr])>> {
 }
 
 /// The aggregate by plain buckets, under the same names.
-fn grouped_by_bucket(aggregate: &Aggregate, place: usize, arguments: &[Expr]) -> Result<(LogicalPlan, Column)> {
+fn grouped_by_bucket(
+    aggregate: &Aggregate,
+    place: usize,
+    arguments: &[Expr],
+) -> Result<(LogicalPlan, Column)> {
     let name = aggregate.schema.field(place).name().clone();
     let function: Arc<ScalarUDF> = Arc::new(crate::functions::time_bucket::DEFINITION.udf());
     let mut groups = aggregate.group_expr.clone();
@@ -160,7 +168,9 @@ fn bounds(input: &LogicalPlan, time: &Expr) -> (Vec<Bound>, Vec<Bound>) {
     while let LogicalPlan::Filter(filter) = below {
         for part in split_conjunction(&filter.predicate) {
             let (value, operator) = match part {
-                Expr::BinaryExpr(BinaryExpr { left, op, right }) if without_casts(left) == time => (right, *op),
+                Expr::BinaryExpr(BinaryExpr { left, op, right }) if without_casts(left) == time => {
+                    (right, *op)
+                }
                 Expr::BinaryExpr(BinaryExpr { left, op, right }) if without_casts(right) == time => {
                     let Some(op) = op.swap() else { continue };
                     (left, op)
@@ -198,7 +208,10 @@ fn bounds(input: &LogicalPlan, time: &Expr) -> (Vec<Bound>, Vec<Bound>) {
 /// Whether an expression is the same for all rows.
 fn is_constant(expression: &Expr) -> bool {
     let per_row = expression.exists(|part| {
-        Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..)))
+        Ok(matches!(
+            part,
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::OuterReferenceColumn(..)
+        ))
     });
     expression.column_refs().is_empty() && matches!(per_row, Ok(false)) && !expression.is_volatile()
 }
