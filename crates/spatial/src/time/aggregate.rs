@@ -196,7 +196,7 @@ impl One {
 
 impl Accumulator for One {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = values.first().map_or(0, |column| column.len());
+        let rows = values.first().map_or(0, Array::len);
         self.inner.update_batch(values, &vec![0; rows], None, 1)
     }
 
@@ -220,7 +220,7 @@ impl Accumulator for One {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = states.first().map_or(0, |column| column.len());
+        let rows = states.first().map_or(0, Array::len);
         self.inner.merge_batch(states, &vec![0; rows], 1)
     }
 }

@@ -70,7 +70,7 @@ fn make(result: &Field, last: bool) -> Result<Groups> {
         data_type => (native),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
         | DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-            let values = Bytes { data_type: result.data_type().clone(), values: Vec::new(), bytes: 0 };
+            let values = Bytes { data_type: result.data_type().clone(), values: Vec::new(), held: 0 };
             Ok(Box::new(Extremes { last, orders: Vec::new(), seen: Vec::new(), values }))
         }
         _ => {
@@ -135,7 +135,7 @@ impl<T: ArrowPrimitiveType> Store for Natives<T> {
 struct Bytes {
     data_type: DataType,
     values: Vec<Vec<u8>>,
-    bytes: usize,
+    held: usize,
 }
 
 enum BytesColumn<'a> {
@@ -177,7 +177,7 @@ impl Store for Bytes {
         let before = held.capacity();
         held.clear();
         held.extend_from_slice(column.value(row));
-        self.bytes += held.capacity() - before;
+        self.held += held.capacity() - before;
         Ok(())
     }
 
@@ -187,14 +187,14 @@ impl Store for Bytes {
 
     fn emit(&mut self, emit: EmitTo, nulls: NullBuffer) -> Result<ArrayRef> {
         let values = emit.take_needed(&mut self.values);
-        self.bytes = self.bytes.saturating_sub(values.iter().map(Vec::capacity).sum());
+        self.held = self.held.saturating_sub(values.iter().map(Vec::capacity).sum());
         let rows = values.iter().enumerate().map(|(row, bytes)| nulls.is_valid(row).then_some(bytes));
         let binary: BinaryArray = rows.collect();
         Ok(arrow::compute::cast(&binary, &self.data_type)?)
     }
 
     fn size(&self) -> usize {
-        self.bytes + self.values.capacity() * size_of::<Vec<u8>>()
+        self.held + self.values.capacity() * size_of::<Vec<u8>>()
     }
 }
 
@@ -315,10 +315,9 @@ impl<S: Store> GroupsAccumulator for Extremes<S> {
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let orders = ordinals(&values[1])?;
-        let counts = NullBuffer::from_iter(
-            (0..orders.len())
-                .map(|row| values[0].is_valid(row) && orders.is_valid(row) && passes(filter, row)),
-        );
+        let counts: NullBuffer = (0..orders.len())
+            .map(|row| values[0].is_valid(row) && orders.is_valid(row) && passes(filter, row))
+            .collect();
         let (_, numbers, _) = orders.into_parts();
         Ok(vec![Arc::clone(&values[0]), Arc::new(Int64Array::try_new(numbers, Some(counts))?)])
     }

@@ -34,13 +34,11 @@ impl Keys {
         numbers: &mut Vec<usize>,
     ) -> Result<()> {
         numbers.clear();
-        match &mut self.values {
-            Some(values) => values.intern(columns, numbers),
-            None => {
-                numbers.resize(rows, 0);
-                Ok(())
-            }
+        if let Some(values) = &mut self.values {
+            return values.intern(columns, numbers);
         }
+        numbers.resize(rows, 0);
+        Ok(())
     }
 
     /// How many different keys were met.

@@ -176,7 +176,9 @@ mod tests {
 
     fn of(values: &[f64], error: f64) -> Sketch {
         let mut sketch = Sketch::new(error).unwrap();
-        values.iter().for_each(|value| sketch.add(*value));
+        for value in values {
+            sketch.add(*value);
+        }
         sketch
     }
 

@@ -43,7 +43,7 @@ pub(crate) static TIME_WEIGHTED_AVERAGE: Aggregate = Aggregate {
 
 /// The area of trapezoids.
 fn linear(readings: &[(i64, f64)]) -> Option<f64> {
-    mean(readings, |from, to| f64::midpoint(from, to))
+    mean(readings, f64::midpoint)
 }
 
 /// The area of rectangles: each value lasts until the next reading.

@@ -164,12 +164,11 @@ impl ExecutionPlan for OverlapJoinExec {
             // The first partition that comes here reads the left side, the others wait for it.
             let build = {
                 let mut built = built.lock().await;
-                match &*built {
-                    Some(build) => Arc::clone(build),
-                    None => {
-                        let build = Build::new(&left, &overlap, &context, right.schema(), partitions).await?;
-                        Arc::clone(built.insert(Arc::new(build)))
-                    }
+                if let Some(build) = &*built {
+                    Arc::clone(build)
+                } else {
+                    let build = Build::new(&left, &overlap, &context, right.schema(), partitions).await?;
+                    Arc::clone(built.insert(Arc::new(build)))
                 }
             };
             let size = context.session_config().batch_size();
