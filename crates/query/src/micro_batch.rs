@@ -216,12 +216,11 @@ fn context(runtime: &Arc<RuntimeEnv>) -> datafusion::common::Result<SessionConte
         .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
         .with_target_partitions(1)
         .set_str("datafusion.execution.time_zone", "UTC");
-    let state = SessionStateBuilder::new()
+    let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::clone(runtime))
-        .with_default_features()
-        .build();
-    let context = SessionContext::new_with_state(state);
+        .with_default_features();
+    let context = SessionContext::new_with_state(twinlake_spatial::time::configure(builder).build());
     crate::timestamps::register(&context);
     twinlake_spatial::register(&context)?;
     Ok(context)
@@ -232,7 +231,9 @@ fn query(sql: &str) -> Result<Statement> {
     let mut statements = parse(sql)?;
     match (statements.pop_front(), statements.is_empty()) {
         (Some(Statement::Statement(statement)), true) if matches!(*statement, ast::Statement::Query(_)) => {
-            Ok(Statement::Statement(statement))
+            let mut statement = Statement::Statement(statement);
+            twinlake_spatial::time::mark_asof_joins(&mut statement);
+            Ok(statement)
         }
         _ => Err(Error::config("a pipeline's SQL is one SELECT statement")),
     }

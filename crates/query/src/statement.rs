@@ -6,21 +6,25 @@ use datafusion::sql::parser::{DFParserBuilder, ResetStatement, Statement};
 use datafusion::sql::sqlparser::ast::{self, Set};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use twinlake_contracts::{Error, Result};
+use twinlake_spatial::time::{mark_asof_joins, tokens_with_asof};
 
 /// Parses SQL text into its statements. The dialect is DataFusion's generic one: it reads PostgreSQL's casts,
-/// operators and `=>`, and more (`SELECT * EXCLUDE (…)`).
+/// operators and `=>`, and more (`SELECT * EXCLUDE (…)`, `ASOF JOIN`).
 pub fn parse(sql: &str) -> Result<VecDeque<Statement>> {
-    DFParserBuilder::new(sql)
+    let tokens =
+        tokens_with_asof(&GenericDialect {}, sql).map_err(|error| Error::config(error.to_string()))?;
+    DFParserBuilder::new(tokens)
         .with_dialect(&GenericDialect {})
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(|error| crate::error::to_error(error, &[]))
 }
 
-/// What a statement is rewritten to before DataFusion plans it: `RESET twin.x` clears the setting, and `SET twin.x`
-/// takes a `TIMESTAMP '…'` and a `SESSION` scope. All other statements pass unchanged. A statement that writes is
+/// What a statement is rewritten to before DataFusion plans it: `RESET twin.x` clears the setting, `SET twin.x`
+/// takes a `TIMESTAMP '…'` and a `SESSION` scope, and `ASOF JOIN` is marked for its planner. All other statements pass unchanged. A statement that writes is
 /// refused, as is a setting that would loosen the bounds of the process.
-pub fn prepare_statement(statement: Statement) -> Result<Statement> {
+pub fn prepare_statement(mut statement: Statement) -> Result<Statement> {
+    mark_asof_joins(&mut statement);
     if let Some(what) = writes(&statement) {
         return Err(Error::config(format!("{what} is refused: SQL sessions only read")).with_help(
             "rows come in through pipelines (twinlake run), twins and scenarios through their files",

@@ -21,6 +21,7 @@ mod nearest;
 mod register;
 #[cfg(test)]
 mod testing;
+pub mod time;
 
 pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};

@@ -59,17 +59,21 @@ static ALL: &[&Definition] = &[
     &list::st_setcrs::SRID,
     &list::st_srid::DEFINITION,
     &list::time_bucket::DEFINITION,
+    &crate::time::percentile::AT,
 ];
 
 /// All functions, in the order of the list.
 pub fn functions() -> Vec<ScalarUDF> {
-    ALL.iter().copied().map(Definition::udf).collect()
+    ALL.iter().copied().map(Definition::udf).chain(crate::time::gapfill::markers::functions()).collect()
 }
 
 /// Adds all functions to a session. A name that the session knows already is taken over.
 pub fn register(context: &SessionContext) -> Result<()> {
     for function in functions() {
         context.register_udf(function);
+    }
+    for aggregate in crate::time::aggregates() {
+        context.register_udaf(aggregate);
     }
     Ok(())
 }

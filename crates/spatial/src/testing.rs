@@ -1,6 +1,10 @@
 //! Runs a SQL expression with all functions, for the tests beside them.
 
+use datafusion::common::exec_datafusion_err;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 /// The first row of `SELECT {expressions}`, columns joined by `|`, null as `NULL`; an error as its message.
 pub(crate) fn eval(expressions: &str) -> String {
@@ -12,9 +16,10 @@ pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     runtime
         .block_on(async {
-            let context = SessionContext::new();
+            let context = context();
             crate::register(&context)?;
-            context.sql(sql).await?.collect().await
+            let plan = context.state().statement_to_plan(parse(sql)?).await?;
+            context.execute_logical_plan(plan).await?.collect().await
         })
         .map_err(|error| error.to_string())
         .and_then(|batches| {
@@ -35,6 +40,21 @@ pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
             }
             Ok(rows)
         })
+}
+
+fn context() -> SessionContext {
+    let builder = SessionStateBuilder::new().with_default_features();
+    SessionContext::new_with_state(crate::time::configure(builder).build())
+}
+
+fn parse(sql: &str) -> datafusion::common::Result<Statement> {
+    let dialect = GenericDialect {};
+    let tokens =
+        crate::time::tokens_with_asof(&dialect, sql).map_err(|error| exec_datafusion_err!("{error}"))?;
+    let mut parsed = DFParserBuilder::new(tokens).with_dialect(&dialect).build()?.parse_statements()?;
+    let mut statement = parsed.pop_front().ok_or_else(|| exec_datafusion_err!("no statement"))?;
+    crate::time::mark_asof_joins(&mut statement);
+    Ok(statement)
 }
 
 /// Asserts a table of expressions and their values.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{ObjectName, Statement, visit_relations};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::datafusion_pg_catalog::sql::rules::{
     CurrentUserVariableToSessionUserFunctionCall, FixArrayLiteral, FixVersionColumnName,
@@ -17,6 +17,8 @@ use datafusion_postgres::datafusion_pg_catalog::sql::rules::{
     StripCallableQualifier, StripCollate,
 };
 use datafusion_postgres::pgwire::error::PgWireResult;
+
+use twinlake_query::tokens_with_asof;
 
 use crate::postgres::error::syntax;
 
@@ -46,7 +48,11 @@ impl StatementParser {
 
     /// The statements of a text.
     pub(super) fn parse(&self, text: &str) -> PgWireResult<Vec<Statement>> {
-        match Parser::parse_sql(&PostgreSqlDialect {}, text) {
+        let parsed =
+            tokens_with_asof(&PostgreSqlDialect {}, text).map_err(ParserError::from).and_then(|tokens| {
+                Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(tokens).parse_statements()
+            });
+        match parsed {
             Ok(statements) if statements.iter().any(asks_catalog) => {
                 self.catalog.parse(text).map_err(|error| syntax(&error))
             }
@@ -96,9 +102,14 @@ mod tests {
             "SELECT id, a.* FROM a WHERE x > 1 ORDER BY y",
             "SELECT * FROM twin_at('vehicle', TIMESTAMP '2018-10-09', scenario => 'x') AS t",
             "SELECT (SELECT max(x) FROM a WHERE x < $1)",
+            "SELECT x FROM a GLOBAL JOIN b ON a.k = b.k AND a.t >= b.t",
         ] {
             assert_eq!(parsed(sql), [sql]);
         }
+        assert_eq!(
+            parsed("SELECT x FROM a ASOF JOIN b ON a.k = b.k AND a.t >= b.t"),
+            ["SELECT x FROM a GLOBAL JOIN b ON a.k = b.k AND a.t >= b.t"]
+        );
         assert_eq!(parsed("SELECT 1; SELECT 2;").len(), 2);
         assert_eq!(parsed("SELECT x = ANY(ARRAY[1, 2])"), ["SELECT array_contains(ARRAY[1, 2], x)"]);
         assert_eq!(parsed("ABORT"), ["ROLLBACK"]);

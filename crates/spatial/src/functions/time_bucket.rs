@@ -44,8 +44,8 @@ fn body(call: &Call<'_>) -> Result<ArrayRef> {
     Ok(arrow::compute::cast(&buckets, &timestamp_type())?)
 }
 
-/// A day is 24 hours, since times are UTC.
-fn bucket(width: IntervalMonthDayNano, time: i64, origin: Option<i64>) -> Result<i64, String> {
+/// The start of a bucket, in microseconds; months count from the origin, whole days are 24 hours, since times are UTC.
+pub(crate) fn bucket(width: IntervalMonthDayNano, time: i64, origin: Option<i64>) -> Result<i64, String> {
     if width.months != 0 {
         if width.days != 0 || width.nanoseconds != 0 || width.months < 0 {
             return Err("the width must be positive months alone, or days and time alone".to_owned());
