@@ -121,6 +121,7 @@ impl Engine {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_catalog_list(Arc::new(catalogs))
             .with_default_features()
+            .with_physical_optimizer_rules(twinlake_spatial::physical_optimizer_rules())
             .build();
         let failed = |error| Error::internal(format!("a session cannot be opened: {error}"));
         state.register_relation_planner(Arc::new(NamedArguments)).map_err(failed)?;

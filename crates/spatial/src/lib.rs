@@ -16,6 +16,7 @@ mod call;
 mod definition;
 mod functions;
 mod geometry;
+mod join;
 mod metric;
 mod nearest;
 mod register;
@@ -24,6 +25,7 @@ mod testing;
 
 pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
+pub use join::physical_optimizer_rules;
 pub use metric::EARTH_MEAN_RADIUS_M;
 pub use nearest::{Nearest, NearestIndex};
 pub use register::{functions, register};

@@ -6,6 +6,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::definition::Definition;
 use crate::functions as list;
+use crate::join::st_knn;
 
 /// One line a function.
 static ALL: &[&Definition] = &[
@@ -59,6 +60,8 @@ static ALL: &[&Definition] = &[
     &list::st_setcrs::SRID,
     &list::st_srid::DEFINITION,
     &list::time_bucket::DEFINITION,
+    &st_knn::PLANAR,
+    &st_knn::SPHERE,
 ];
 
 /// All functions, in the order of the list.
