@@ -121,7 +121,7 @@ impl Engine {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_catalog_list(Arc::new(catalogs))
             .with_default_features();
-        let mut state = twinlake_spatial::time::configure(builder).build();
+        let mut state = twinlake_spatial::configure(builder).build();
         let failed = |error| Error::internal(format!("a session cannot be opened: {error}"));
         state.register_relation_planner(Arc::new(NamedArguments)).map_err(failed)?;
         let context = SessionContext::new_with_state(state);

@@ -16,9 +16,11 @@ mod call;
 mod definition;
 mod functions;
 mod geometry;
+mod join;
 mod metric;
 mod nearest;
 mod register;
+mod session;
 #[cfg(test)]
 mod testing;
 pub mod time;
@@ -28,3 +30,4 @@ pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
 pub use metric::EARTH_MEAN_RADIUS_M;
 pub use nearest::{Nearest, NearestIndex};
 pub use register::{functions, register};
+pub use session::configure;

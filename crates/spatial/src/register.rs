@@ -6,6 +6,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::definition::Definition;
 use crate::functions as list;
+use crate::join::st_knn;
 
 /// One line a function.
 static ALL: &[&Definition] = &[
@@ -60,6 +61,8 @@ static ALL: &[&Definition] = &[
     &list::st_srid::DEFINITION,
     &list::time_bucket::DEFINITION,
     &crate::time::percentile::AT,
+    &st_knn::PLANAR,
+    &st_knn::SPHERE,
 ];
 
 /// All functions, in the order of the list.

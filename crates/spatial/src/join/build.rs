@@ -1,0 +1,218 @@
+//! The build side: its rows, an index over their boxes, and which of them have met something.
+
+use std::ops::Deref;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use datafusion::common::{JoinSide, Result, exec_err};
+use datafusion::execution::memory_pool::MemoryReservation;
+
+use super::bounds::Bounds;
+use super::condition::Condition;
+use super::keys::{Key, Keys, name, reach};
+use super::predicate::{Limit, Test};
+use super::rows::Rows;
+use super::scan::Extent;
+use super::shape::Shape;
+use super::tree::PackedTree;
+
+/// The boxes of the build side in the plane, or in the plane and time.
+#[derive(Debug)]
+pub(super) enum Index {
+    Plane(PackedTree<2>),
+    SpaceTime(PackedTree<3>),
+}
+
+/// Everything that probing needs of the build side. Shared by all partitions.
+pub(super) struct BuildSide {
+    pub rows: Rows,
+    pub index: Index,
+    function: String,
+    keys: Vec<Keys>,
+    extents: Vec<Extent>,
+    /// The distance of each row, when it depends on the row.
+    limits: Vec<f64>,
+    /// Decoded when first met; nothing here when all are points.
+    shapes: Vec<OnceLock<Shape>>,
+    /// A bit for each row that has met something.
+    matched: Option<Vec<AtomicU64>>,
+    /// How many partitions still probe.
+    probing: AtomicUsize,
+    reservation: MemoryReservation,
+}
+
+impl std::fmt::Debug for BuildSide {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuildSide").field("rows", &self.rows.len()).finish_non_exhaustive()
+    }
+}
+
+/// How many bytes the index of so many rows takes, beside the rows themselves.
+pub(super) fn index_bytes(rows: usize) -> usize {
+    rows * (size_of::<Extent>() + size_of::<OnceLock<Shape>>() + 1) + PackedTree::<3>::bytes(rows)
+}
+
+impl BuildSide {
+    /// Indexes the rows. `reservation` already holds [`index_bytes`] and the rows.
+    pub(super) fn new(
+        rows: Rows,
+        condition: &Condition,
+        track_matched: bool,
+        partitions: usize,
+        reservation: MemoryReservation,
+    ) -> Result<Self> {
+        if u32::try_from(rows.len()).is_err() {
+            return exec_err!("a spatial join indexes at most 4,294,967,295 rows, it got {}", rows.len());
+        }
+        let on_left = matches!(condition.predicate.test, Test::Distance { limit: Limit::Left(_), .. });
+        let sphere = condition.predicate.test.on_sphere();
+        let mut keys = Vec::with_capacity(rows.batches().len());
+        let mut extents = Vec::with_capacity(rows.len());
+        let mut limits = Vec::new();
+        let mut boxes: Vec<(Bounds<2>, u32)> = Vec::with_capacity(rows.len());
+        let mut spans: Vec<(f64, f64)> = Vec::new();
+        let mut all_points = true;
+        for batch in rows.batches() {
+            let batch_keys = Keys::evaluate(condition, JoinSide::Left, batch)?;
+            for row in 0..batch.num_rows() {
+                let key = batch_keys.get(row)?;
+                let number = extents.len() as u32;
+                extents.push(key.map_or(Extent::Empty, |key| key.extent));
+                if on_left {
+                    limits.push(key.map_or(0.0, |key| key.limit));
+                }
+                let Some(key) = key else { continue };
+                let Some(bounds) = key.extent.bounds() else { continue };
+                all_points &= matches!(key.extent, Extent::Point(_));
+                let bounds = if on_left {
+                    let reached = reach(&bounds, inexact(condition, key.limit), sphere);
+                    // A distance below 0 reaches nothing.
+                    if reached.is_nothing() || reached.min[1] > reached.max[1] {
+                        continue;
+                    }
+                    reached
+                } else {
+                    bounds
+                };
+                boxes.push((bounds, number));
+                if condition.window.is_some() {
+                    spans.push(key.span);
+                }
+            }
+            keys.push(batch_keys);
+        }
+        let index = if condition.window.is_some() {
+            let boxes = boxes
+                .into_iter()
+                .zip(spans)
+                .map(|((bounds, number), (from, to))| (bounds.during(from, to), number))
+                .collect();
+            Index::SpaceTime(PackedTree::pack(boxes))
+        } else {
+            Index::Plane(PackedTree::pack(boxes))
+        };
+        let shapes = if all_points { Vec::new() } else { (0..rows.len()).map(|_| OnceLock::new()).collect() };
+        let matched =
+            track_matched.then(|| (0..rows.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect());
+        Ok(Self {
+            rows,
+            index,
+            function: condition.predicate.function.clone(),
+            keys,
+            extents,
+            limits,
+            shapes,
+            matched,
+            probing: AtomicUsize::new(partitions),
+            reservation,
+        })
+    }
+
+    pub(super) fn limit(&self, row: u32) -> f64 {
+        self.limits[row as usize]
+    }
+
+    pub(super) fn bounds(&self, row: u32) -> Option<Bounds<2>> {
+        self.extents[row as usize].bounds()
+    }
+
+    /// The geometry of a row that is in the index, prepared for many points.
+    pub(super) fn shape(&self, row: u32) -> Result<Held<'_>> {
+        let extent = self.extents[row as usize];
+        if let Extent::Point(at) = extent {
+            return Ok(Held::Own(Shape::Point(at)));
+        }
+        let slot = &self.shapes[row as usize];
+        if let Some(known) = slot.get() {
+            return Ok(Held::Kept(known));
+        }
+        let (batch, place) = self.rows.place(row as usize);
+        let bytes = self.keys[batch].wkb(place);
+        let shape = Shape::decode(extent, bytes).map_err(|error| name(&self.function, error))?;
+        shape.prepare();
+        // Without memory to keep it, it is decoded again next time.
+        if self.reservation.try_grow(bytes.len() + shape.bytes()).is_err() {
+            return Ok(Held::Own(shape));
+        }
+        Ok(Held::Kept(slot.get_or_init(|| shape)))
+    }
+
+    /// Notes that a row has met something.
+    #[inline]
+    pub(super) fn mark(&self, row: u32) {
+        if let Some(matched) = &self.matched {
+            let bit = 1 << (row % 64);
+            let word = &matched[row as usize / 64];
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether a row has met something.
+    pub(super) fn is_marked(&self, row: u32) -> bool {
+        self.matched.as_ref().is_some_and(|matched| {
+            matched[row as usize / 64].load(Ordering::Relaxed) & (1 << (row % 64)) != 0
+        })
+    }
+
+    /// A partition has probed all it has; true for the last one, which sees all marks.
+    pub(super) fn done_probing(&self) -> bool {
+        self.probing.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// The limit as far as boxes go: the ellipsoid is nowhere half a percent off the mean sphere.
+pub(super) fn inexact(condition: &Condition, limit: f64) -> f64 {
+    match condition.predicate.test {
+        Test::Distance { exact: false, .. } => limit * 1.01,
+        _ => limit,
+    }
+}
+
+/// The box that a row of the probe side asks for.
+pub(super) fn query(condition: &Condition, key: &Key, bounds: &Bounds<2>) -> Bounds<2> {
+    match &condition.predicate.test {
+        Test::Distance { limit: Limit::Right(_), sphere, .. } => {
+            reach(bounds, inexact(condition, key.limit), *sphere)
+        }
+        _ => *bounds,
+    }
+}
+
+/// A shape that is kept, or one for a moment.
+pub(super) enum Held<'a> {
+    Kept(&'a Shape),
+    Own(Shape),
+}
+
+impl Deref for Held<'_> {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        match self {
+            Self::Kept(shape) => shape,
+            Self::Own(shape) => shape,
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! `SpatialJoinExec`: the physical operator.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, JoinType, Result, Statistics, internal_err};
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::equivalence::{ProjectionMapping, join_equivalence_properties};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, apply_expression_roots,
+};
+use datafusion::physical_plan::joins::utils::{
+    ColumnIndex, JoinFilter, adjust_right_output_partitioning, build_join_schema, check_join_is_valid,
+    reorder_output_after_swap, swap_join_projection,
+};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::{
+    EmbeddedProjection, JoinData, ProjectionExec, try_embed_projection,
+    try_pushdown_through_join_with_column_indices,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildStats, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
+    InputDistributionRequirements, PlanProperties, StatisticsArgs, project_schema,
+};
+use futures::future::{BoxFuture, FutureExt, Shared};
+use futures::{StreamExt, TryFutureExt};
+
+use super::build::{BuildSide, index_bytes};
+use super::condition::Condition;
+use super::metrics::JoinMetrics;
+use super::predicate::Test;
+use super::rows::Rows;
+use super::stream::{Joining, Task, tracks_left};
+
+/// A join on how geometries lie to each other.
+///
+/// The left side is read whole and indexed; each partition of the right side is probed against it, as it comes. So the
+/// smaller side belongs on the left, where the rule that makes this operator puts it; in a search for the nearest, the
+/// left side is the one searched.
+pub(crate) struct SpatialJoinExec {
+    left: Arc<dyn ExecutionPlan>,
+    right: Arc<dyn ExecutionPlan>,
+    join_type: JoinType,
+    filter: JoinFilter,
+    condition: Arc<Condition>,
+    projection: Option<Vec<usize>>,
+    join_schema: SchemaRef,
+    /// Where each field of the join's schema comes from.
+    columns: Vec<ColumnIndex>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    build: OnceBuild,
+}
+
+type Outcome = Result<Arc<BuildSide>, Arc<DataFusionError>>;
+
+/// The build side, made once for all partitions by whoever comes first.
+#[derive(Default)]
+struct OnceBuild(Mutex<Option<Shared<BoxFuture<'static, Outcome>>>>);
+
+impl fmt::Debug for SpatialJoinExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpatialJoinExec")
+            .field("left", &self.left)
+            .field("right", &self.right)
+            .field("join_type", &self.join_type)
+            .field("condition", &self.condition)
+            .field("projection", &self.projection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SpatialJoinExec {
+    /// A join on a condition that [`Condition::recognise`] knows; else `None`.
+    pub(super) fn try_new(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        filter: &JoinFilter,
+        join_type: JoinType,
+        projection: Option<Vec<usize>>,
+    ) -> Result<Option<Self>> {
+        let Some(condition) = Condition::recognise(filter)? else { return Ok(None) };
+        check_join_is_valid(&left.schema(), &right.schema(), &[])?;
+        let (schema, columns) = build_join_schema(&left.schema(), &right.schema(), &join_type);
+        let join_schema = Arc::new(schema);
+        let properties = properties(&left, &right, &join_schema, join_type, projection.as_deref())?;
+        Ok(Some(Self {
+            left,
+            right,
+            join_type,
+            filter: filter.clone(),
+            condition: Arc::new(condition),
+            projection,
+            join_schema,
+            columns,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            build: OnceBuild::default(),
+        }))
+    }
+
+    fn again(
+        &self,
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        filter: &JoinFilter,
+        projection: Option<Vec<usize>>,
+    ) -> Result<Self> {
+        let again = Self::try_new(left, right, filter, self.join_type, projection)?;
+        again.map_or_else(|| internal_err!("the condition of a spatial join is no longer spatial"), Ok)
+    }
+
+    /// Whether the sides must stay as they are: the left one is searched for the nearest to each row of the right.
+    pub(super) fn must_swap(&self) -> bool {
+        matches!(self.condition.predicate.test, Test::Nearest { of_right: false, .. })
+    }
+
+    /// Whether it searches for the nearest.
+    pub(super) fn is_nearest(&self) -> bool {
+        matches!(self.condition.predicate.test, Test::Nearest { .. })
+    }
+
+    /// The same join with the sides exchanged, below a projection that puts the columns back.
+    pub(super) fn swap(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        let (left, right) = (self.left.schema(), self.right.schema());
+        let projection = swap_join_projection(
+            left.fields().len(),
+            right.fields().len(),
+            self.projection.as_deref(),
+            &self.join_type,
+        );
+        let filter = self.filter.swap();
+        let swapped = Self::try_new(
+            Arc::clone(&self.right),
+            Arc::clone(&self.left),
+            &filter,
+            self.join_type.swap(),
+            projection,
+        )?;
+        let Some(swapped) = swapped else { return internal_err!("a spatial join cannot be turned") };
+        let one_sided =
+            !matches!(self.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+        if one_sided || self.projection.is_some() {
+            Ok(Arc::new(swapped))
+        } else {
+            reorder_output_after_swap(Arc::new(swapped), &left, &right)
+        }
+    }
+
+    pub(super) fn join_type(&self) -> JoinType {
+        self.join_type
+    }
+
+    pub(super) fn left(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.left
+    }
+
+    pub(super) fn right(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.right
+    }
+
+    /// Fields of the output: those of the join, or the chosen ones.
+    fn output_columns(&self) -> Vec<ColumnIndex> {
+        match &self.projection {
+            Some(chosen) => chosen.iter().map(|index| self.columns[*index].clone()).collect(),
+            None => self.columns.clone(),
+        }
+    }
+
+    fn build_side(
+        &self,
+        context: &Arc<TaskContext>,
+        metrics: &JoinMetrics,
+    ) -> Shared<BoxFuture<'static, Outcome>> {
+        let mut once = self.build.0.lock().unwrap_or_else(PoisonError::into_inner);
+        once.get_or_insert_with(|| {
+            let (left, context, condition) =
+                (Arc::clone(&self.left), Arc::clone(context), Arc::clone(&self.condition));
+            let partitions = self.right.output_partitioning().partition_count();
+            let tracked = tracks_left(self.join_type);
+            let metrics = metrics.clone();
+            async move {
+                collect(left, context, &condition, tracked, partitions, &metrics)
+                    .await
+                    .map(Arc::new)
+                    .map_err(Arc::new)
+            }
+            .boxed()
+            .shared()
+        })
+        .clone()
+    }
+}
+
+/// Reads the build side and indexes it.
+async fn collect(
+    left: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    condition: &Condition,
+    tracked: bool,
+    partitions: usize,
+    metrics: &JoinMetrics,
+) -> Result<BuildSide> {
+    let reservation = MemoryConsumer::new("SpatialJoin").register(context.memory_pool());
+    let mut batches = Vec::new();
+    let mut rows = 0;
+    let mut input = left.execute(0, context)?;
+    {
+        let _timer = metrics.build_time.timer();
+        while let Some(batch) = input.next().await.transpose()? {
+            reservation.try_grow(batch.get_array_memory_size())?;
+            rows += batch.num_rows();
+            batches.push(batch);
+        }
+    }
+    let _timer = metrics.index_time.timer();
+    metrics.build_rows.add(rows);
+    let before = reservation.size();
+    reservation.try_grow(index_bytes(rows))?;
+    // For a moment, one batch made of many takes as much again.
+    let may_copy = reservation.try_grow(before).is_ok();
+    let rows = Rows::new(left.schema(), batches, may_copy)?;
+    if may_copy {
+        reservation.shrink(before);
+    }
+    metrics.build_mem_used.set(reservation.size());
+    BuildSide::new(rows, condition, tracked, partitions, reservation)
+}
+
+fn properties(
+    left: &Arc<dyn ExecutionPlan>,
+    right: &Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
+    join_type: JoinType,
+    projection: Option<&[usize]>,
+) -> Result<PlanProperties> {
+    let mut equivalence = join_equivalence_properties(
+        left.equivalence_properties().clone(),
+        right.equivalence_properties().clone(),
+        &join_type,
+        Arc::clone(schema),
+        &[false, false],
+        None,
+        &[],
+    )?;
+    let of_right = right.output_partitioning();
+    let mut partitioning = match join_type {
+        JoinType::Inner | JoinType::Right => {
+            adjust_right_output_partitioning(of_right, left.schema().fields().len())?
+        }
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => of_right.clone(),
+        _ => Partitioning::UnknownPartitioning(of_right.partition_count()),
+    };
+    let emission = if tracks_left(join_type) { EmissionType::Both } else { right.pipeline_behavior() };
+    if let Some(projection) = projection {
+        let mapping = ProjectionMapping::from_indices(projection, schema)?;
+        let projected = project_schema(schema, Some(&projection.to_vec()))?;
+        partitioning = partitioning.project(&mapping, &equivalence);
+        equivalence = equivalence.project(&mapping, projected);
+    }
+    let boundedness =
+        if left.boundedness().is_unbounded() { left.boundedness() } else { right.boundedness() };
+    debug_assert!(matches!(boundedness, Boundedness::Bounded | Boundedness::Unbounded { .. }));
+    Ok(PlanProperties::new(equivalence, partitioning, emission, boundedness))
+}
+
+impl DisplayAs for SpatialJoinExec {
+    fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if kind == DisplayFormatType::TreeRender {
+            writeln!(f, "join_type={:?}", self.join_type)?;
+            return writeln!(f, "on={}", self.condition.predicate);
+        }
+        write!(
+            f,
+            "SpatialJoinExec: join_type={:?}, on={}, index=left",
+            self.join_type, self.condition.predicate
+        )?;
+        if let Some(window) = &self.condition.window {
+            write!(f, ", window={window}")?;
+        }
+        if let Some(rest) = &self.condition.rest {
+            write!(f, ", filter={}", rest.expression())?;
+        }
+        if let Some(projection) = &self.projection {
+            let names: Vec<String> = projection
+                .iter()
+                .map(|index| format!("{}@{index}", self.join_schema.field(*index).name()))
+                .collect();
+            write!(f, ", projection=[{}]", names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for SpatialJoinExec {
+    fn name(&self) -> &'static str {
+        "SpatialJoinExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        self.input_distribution_requirements().into_per_child()
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![
+            Distribution::SinglePartition,
+            Distribution::UnspecifiedDistribution,
+        ])
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![false, false]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false, true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.left, &self.right]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        apply_expression_roots([self.filter.expression()], f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Ok([left, right]) = <[_; 2]>::try_from(children) else {
+            return internal_err!("a spatial join has two sides");
+        };
+        Ok(Arc::new(match options.children_properties {
+            ChildrenPropertiesMode::Keep => Self {
+                left,
+                right,
+                join_type: self.join_type,
+                filter: self.filter.clone(),
+                condition: Arc::clone(&self.condition),
+                projection: self.projection.clone(),
+                join_schema: Arc::clone(&self.join_schema),
+                columns: self.columns.clone(),
+                properties: Arc::clone(&self.properties),
+                metrics: ExecutionPlanMetricsSet::new(),
+                build: OnceBuild::default(),
+            },
+            ChildrenPropertiesMode::Recompute => {
+                self.again(left, right, &self.filter, self.projection.clone())?
+            }
+        }))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let metrics = JoinMetrics::new(&self.metrics, partition);
+        let build = self.build_side(&context, &metrics);
+        let input = self.right.execute(partition, Arc::clone(&context))?;
+        let task = Arc::new(Task {
+            condition: Arc::clone(&self.condition),
+            join_type: self.join_type,
+            schema: self.schema(),
+            columns: self.output_columns(),
+            batch_size: context.session_config().batch_size(),
+            metrics,
+        });
+        let output = async move {
+            let build = build.await.map_err(DataFusionError::Shared)?;
+            let joining = Joining::new(Arc::clone(&task), build, input);
+            Ok::<_, DataFusionError>(futures::stream::try_unfold(joining, move |mut joining| {
+                let task = Arc::clone(&task);
+                async move {
+                    let batch = joining.next().await?;
+                    if let Some(batch) = &batch {
+                        task.metrics.baseline.record_output(batch.num_rows());
+                    }
+                    Ok(batch.map(|batch| (batch, joining)))
+                }
+            }))
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), output.try_flatten_stream())))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(None), ChildStats::At(partition)]
+    }
+
+    /// A guess: each row of the larger side meets one of the other, or as many as are asked for.
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        _arguments: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if let [left, right] = inputs
+            && let (Some(left), Some(right)) = (left.num_rows.get_value(), right.num_rows.get_value())
+        {
+            let rows = match (&self.condition.predicate.test, self.join_type) {
+                (_, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark) => *left,
+                (_, JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark) => *right,
+                (Test::Nearest { count, .. }, _) => right.saturating_mul((*count).min(*left)),
+                _ => *left.max(right),
+            };
+            statistics.num_rows = Precision::Inexact(rows);
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExec,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if self.projection.is_some() {
+            return Ok(None);
+        }
+        let below = try_pushdown_through_join_with_column_indices(
+            projection,
+            &self.left,
+            &self.right,
+            &[],
+            &self.schema(),
+            Some(&self.filter),
+            &self.columns,
+        )?;
+        match below {
+            Some(JoinData {
+                projected_left_child, projected_right_child, join_filter: Some(filter), ..
+            }) => Ok(Some(Arc::new(self.again(
+                Arc::new(projected_left_child),
+                Arc::new(projected_right_child),
+                &filter,
+                None,
+            )?))),
+            _ => try_embed_projection(projection, self),
+        }
+    }
+}
+
+impl EmbeddedProjection for SpatialJoinExec {
+    fn with_projection(&self, projection: Option<Vec<usize>>) -> Result<Self> {
+        // The new one chooses among what the present one has chosen.
+        let projection = match (&self.projection, projection) {
+            (Some(present), Some(new)) => Some(new.into_iter().map(|index| present[index]).collect()),
+            (present, None) => present.clone(),
+            (None, new) => new,
+        };
+        self.again(Arc::clone(&self.left), Arc::clone(&self.right), &self.filter, projection)
+    }
+}

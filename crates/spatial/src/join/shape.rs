@@ -1,0 +1,194 @@
+//! A geometry as the join holds it: a point is two numbers, a polygon may be prepared.
+
+use std::sync::OnceLock;
+
+use geo::coordinate_position::CoordPos;
+use geo::{
+    BoundingRect, Contains, Coord, Covers, Distance, Euclidean, Geometry, Haversine, Intersects, Point,
+};
+use twinlake_contracts::Result;
+
+use super::area::AreaIndex;
+use super::scan::Extent;
+use crate::functions::st_distance::planar_distance;
+use crate::geometry;
+use crate::metric::closest_pair;
+
+/// A decoded geometry.
+#[derive(Debug)]
+pub(super) enum Shape {
+    Point(Coord),
+    Other(Box<Other>),
+}
+
+#[derive(Debug)]
+pub(super) struct Other {
+    geometry: Geometry,
+    area: OnceLock<Option<AreaIndex>>,
+}
+
+/// How two geometries lie to each other, as far as the join decides it by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    Intersects,
+    Contains,
+    Within,
+    Covers,
+    CoveredBy,
+}
+
+impl Relation {
+    /// The relation of b to a, when this is that of a to b.
+    fn reversed(self) -> Self {
+        match self {
+            Self::Intersects => Self::Intersects,
+            Self::Contains => Self::Within,
+            Self::Within => Self::Contains,
+            Self::Covers => Self::CoveredBy,
+            Self::CoveredBy => Self::Covers,
+        }
+    }
+
+    /// Whether it holds between two geometries, as the SQL function of its name says.
+    fn holds(self, a: &Geometry, b: &Geometry) -> bool {
+        match self {
+            Self::Intersects => intersects(a, b),
+            Self::Contains => intersects(a, b) && a.contains(b),
+            Self::Within => intersects(a, b) && b.contains(a),
+            Self::Covers => intersects(a, b) && a.covers(b),
+            Self::CoveredBy => intersects(a, b) && b.covers(a),
+        }
+    }
+}
+
+fn intersects(a: &Geometry, b: &Geometry) -> bool {
+    match (a.bounding_rect(), b.bounding_rect()) {
+        (Some(box_a), Some(box_b)) => box_a.intersects(&box_b) && a.intersects(b),
+        _ => false,
+    }
+}
+
+impl Shape {
+    /// Decodes what [`super::scan::extent`] has seen.
+    pub(super) fn decode(extent: Extent, bytes: &[u8]) -> Result<Self> {
+        match extent {
+            Extent::Point(at) => Ok(Self::Point(at)),
+            _ => {
+                Ok(Self::Other(Box::new(Other { geometry: geometry::decode(bytes)?, area: OnceLock::new() })))
+            }
+        }
+    }
+
+    /// Builds the index of a polygon now, since many points are to come.
+    pub(super) fn prepare(&self) {
+        if let Self::Other(other) = self {
+            other.area.get_or_init(|| AreaIndex::new(&other.geometry));
+        }
+    }
+
+    /// About how many bytes it takes, prepared.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Point(_) => 0,
+            Self::Other(other) => {
+                let area = other.area.get().and_then(Option::as_ref).map_or(0, AreaIndex::bytes);
+                size_of::<Other>() + 2 * area
+            }
+        }
+    }
+
+    fn with_geometry<T>(&self, use_it: impl FnOnce(&Geometry) -> T) -> T {
+        match self {
+            Self::Point(at) => use_it(&Geometry::Point(Point(*at))),
+            Self::Other(other) => use_it(&other.geometry),
+        }
+    }
+
+    /// Whether `relation` holds between this and another.
+    pub(super) fn relates(&self, relation: Relation, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Point(a), Self::Point(b)) => a == b,
+            (Self::Other(area), Self::Point(at)) => area.relates_to_point(relation, *at),
+            (Self::Point(at), Self::Other(area)) => area.relates_to_point(relation.reversed(), *at),
+            (Self::Other(a), Self::Other(b)) => relation.holds(&a.geometry, &b.geometry),
+        }
+    }
+
+    /// The planar distance when it is at most `limit`, else something greater; `None` when one is empty.
+    pub(super) fn planar_distance(&self, other: &Self, limit: f64) -> Option<f64> {
+        match (self, other) {
+            (Self::Point(a), Self::Point(b)) => Some(Euclidean.distance(*a, *b)),
+            (Self::Other(area), Self::Point(at)) | (Self::Point(at), Self::Other(area)) => {
+                match area.area.get() {
+                    Some(Some(index)) => Some(index.distance(*at, limit)),
+                    _ => planar_distance(&area.geometry, &Geometry::Point(Point(*at))),
+                }
+            }
+            (Self::Other(a), Self::Other(b)) => planar_distance(&a.geometry, &b.geometry),
+        }
+    }
+
+    /// The distance in metres on the mean sphere; `None` when one is empty.
+    pub(super) fn sphere_distance_m(&self, other: &Self) -> Option<f64> {
+        if let (Self::Point(a), Self::Point(b)) = (self, other) {
+            return Some(Haversine.distance(Point(*a), Point(*b)));
+        }
+        self.with_geometry(|a| {
+            other.with_geometry(|b| {
+                closest_pair(a, b).map(|(from, to)| Haversine.distance(from.into(), to.into()))
+            })
+        })
+    }
+}
+
+impl Other {
+    fn relates_to_point(&self, relation: Relation, at: Coord) -> bool {
+        match (self.area.get(), relation) {
+            (Some(Some(index)), Relation::Intersects | Relation::Covers) => {
+                index.position(at) != CoordPos::Outside
+            }
+            (Some(Some(index)), Relation::Contains) => index.position(at) == CoordPos::Inside,
+            _ => relation.holds(&self.geometry, &Geometry::Point(Point(at))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::join::scan::extent;
+    use crate::join::testing::{Random, geometry};
+
+    #[test]
+    fn a_prepared_shape_relates_as_the_geometry_does() {
+        let mut random = Random::new(23);
+        let relations = [
+            Relation::Intersects,
+            Relation::Contains,
+            Relation::Within,
+            Relation::Covers,
+            Relation::CoveredBy,
+        ];
+        for round in 0..4_000 {
+            let (a, b) = (geometry(&mut random), geometry(&mut random));
+            let shape = |geometry: &Geometry| {
+                let bytes = crate::encode(geometry);
+                let shape = Shape::decode(extent(&bytes).unwrap(), &bytes).unwrap();
+                if round % 2 == 0 {
+                    shape.prepare();
+                }
+                shape
+            };
+            let (left, right) = (shape(&a), shape(&b));
+            for relation in relations {
+                assert_eq!(
+                    left.relates(relation, &right),
+                    relation.holds(&a, &b),
+                    "{relation:?} {a:?} {b:?}"
+                );
+            }
+            let expected = planar_distance(&a, &b);
+            assert_eq!(left.planar_distance(&right, f64::INFINITY), expected, "{a:?} {b:?}");
+        }
+    }
+}
