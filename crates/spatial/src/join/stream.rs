@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
@@ -52,6 +53,19 @@ pub(super) struct Joining {
     remaining: Option<usize>,
 }
 
+/// Lets other tasks of the thread run.
+async fn give_way() {
+    let mut gave_way = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut gave_way, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl Joining {
     pub(super) fn new(task: Arc<Task>, build: Arc<BuildSide>, input: SendableRecordBatchStream) -> Self {
         // Nothing to meet, and nothing of the other side asked for: it need not be read.
@@ -75,7 +89,7 @@ impl Joining {
             if self.probe.is_some() {
                 self.probe_some()?;
                 // Long work gives way between batches.
-                tokio::task::consume_budget().await;
+                give_way().await;
                 continue;
             }
             if let Some(input) = &mut self.input {
