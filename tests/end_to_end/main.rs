@@ -13,5 +13,6 @@ mod messages;
 mod mosquitto;
 mod notebook;
 mod other_engines;
+mod postgis;
 mod service;
 mod support;

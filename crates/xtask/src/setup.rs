@@ -16,6 +16,10 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
 ];
 
+/// The peer of the geometry functions; `psql` alone brings no server.
+const POSTGIS: (&str, &str) =
+    ("/usr/share/postgresql/15/extension/postgis.control", "postgresql-15-postgis-3");
+
 /// What the notebook and the client tests import.
 const PYTHON: &[&str] = &[
     "nbclient==0.10.2",
@@ -50,8 +54,11 @@ pub fn target() -> PathBuf {
 
 /// Installs every missing program and the Python environment.
 pub fn setup() -> Result<()> {
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if !std::path::Path::new(POSTGIS.0).is_file() {
+        missing.push(POSTGIS.1);
+    }
     if !missing.is_empty() {
         println!("installing Debian packages: {}", missing.join(" "));
         apt(&["update", "-qq"])?;
@@ -79,7 +86,7 @@ fn apt(arguments: &[&str]) -> Result<()> {
         command.arg("apt-get");
     }
     run(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).context(
-        "cannot install Debian packages; install mosquitto, mosquitto-clients, postgresql-client, nodejs and npm yourself",
+        "cannot install Debian packages; install mosquitto, mosquitto-clients, postgresql-client, postgresql-15-postgis-3, nodejs and npm yourself",
     )
 }
 
