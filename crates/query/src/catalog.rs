@@ -47,6 +47,11 @@ impl LakeCatalog {
         Self { lake, files, registered: RwLock::default(), added: RwLock::default() }
     }
 
+    /// Whether the session may read files of this machine.
+    pub(crate) fn reads_files(&self) -> bool {
+        self.files.allowed()
+    }
+
     fn added(&self, schema: &str) -> Arc<MemorySchemaProvider> {
         let mut added = self.added.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(added.entry(schema.to_owned()).or_default())

@@ -25,6 +25,11 @@ impl FileTables {
         Self { allowed, factory: DynamicListTableFactory::default() }
     }
 
+    /// Whether files may be read.
+    pub(crate) fn allowed(&self) -> bool {
+        self.allowed
+    }
+
     /// Hands over the session's state, which knows formats and object stores.
     pub(crate) fn attach(&self, context: &SessionContext) {
         self.factory.session_store().with_state(context.state_weak_ref());

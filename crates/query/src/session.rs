@@ -18,8 +18,8 @@ use crate::statement::{parse, prepare_statement};
 /// What a session may do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// Whether `SELECT … FROM 'trips.parquet'` may read files of this machine. For the command line, not for doors
-    /// to the network.
+    /// Whether `SELECT … FROM 'trips.parquet'` and `CREATE EXTERNAL TABLE` may read files of this machine. For the
+    /// command line, not for doors to the network.
     pub local_files: bool,
 }
 
@@ -73,12 +73,15 @@ impl Session {
 
     /// Plans a statement and checks that it only reads.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let statement = prepare_statement(statement)?;
+        // A file under a name of this session alone: nothing is written.
+        let names_a_file =
+            self.catalog.reads_files() && matches!(statement, Statement::CreateExternalTable(_));
+        let statement = if names_a_file { statement } else { prepare_statement(statement)? };
         self.engine.refresh().await?;
         let plan =
             self.context.state().statement_to_plan(statement).await.map_err(|error| self.error(error))?;
         SQLOptions::new()
-            .with_allow_ddl(false)
+            .with_allow_ddl(names_a_file)
             .with_allow_dml(false)
             .verify_plan(&plan)
             .map_err(|error| self.error(error))?;
@@ -180,6 +183,15 @@ mod tests {
         let refused = engine.session(SessionSettings::default()).unwrap();
         let message = ask(&refused, &sql).await;
         assert!(message.contains("cannot be read here"), "{message}");
+        let named = format!(
+            "CREATE EXTERNAL TABLE trip STORED AS CSV LOCATION '{}' OPTIONS (format.has_header true)",
+            file.display()
+        );
+        assert_eq!(ask(&allowed, &named).await, "");
+        assert_eq!(ask(&allowed, "SELECT sum(riders) FROM trip").await, "19");
+        let again = ask(&allowed, &named).await;
+        assert!(again.contains("already exists"), "{again}");
+        assert!(ask(&refused, &named).await.contains("CREATE EXTERNAL TABLE is refused"));
         let writing = ask(&allowed, "COPY (SELECT 1) TO 'out.csv'").await;
         assert!(writing.contains("COPY is refused"), "{writing}");
     }
