@@ -150,11 +150,11 @@ fn geometry(chance: &mut Numbers, kind: u64) -> String {
     };
     // A rectangle, a triangle, or a rectangle with a hole: valid always.
     let polygon = |chance: &mut Numbers, x: i64, y: i64| {
-        let (w, h) = (1 + chance.below(6) as i64, 1 + chance.below(6) as i64);
-        let (x1, y1) = (x + w, y + h);
+        let (width, height) = (1 + chance.below(6) as i64, 1 + chance.below(6) as i64);
+        let (x1, y1) = (x + width, y + height);
         match chance.below(3) {
             0 => format!("(({x} {y},{x1} {y},{x} {y1},{x} {y}))"),
-            1 if w > 2 && h > 2 => {
+            1 if width > 2 && height > 2 => {
                 let (a, b) = (x + 1, y + 1);
                 let (c, d) = (a + 1, b + 1);
                 format!(
