@@ -17,7 +17,10 @@ use crate::error;
 /// How often columns are added while other processes change the table, too.
 const ATTEMPTS: u32 = 5;
 
-fn kernel_fields(name: &TableName, fields: &[arrow::datatypes::Field]) -> Result<Vec<StructField>> {
+pub(super) fn kernel_fields(
+    name: &TableName,
+    fields: &[arrow::datatypes::Field],
+) -> Result<Vec<StructField>> {
     let field = |field: &arrow::datatypes::Field| -> Result<StructField> {
         field.try_into_kernel().map_err(|error| {
             Error::config(format!("column '{}' of table {name} cannot be stored: {error}", field.name()))

@@ -57,15 +57,16 @@ impl TableProvider for SnapshotTable {
             None => hides.then_some(places),
         };
         let supported = self.committed.supports_filters_pushdown(&filters.iter().collect::<Vec<_>>())?;
-        let mut below: Vec<Expr> = filters
-            .iter()
-            .zip(supported)
-            .filter(|(_, support)| *support != TableProviderFilterPushDown::Unsupported)
-            .map(|(filter, _)| filter.clone())
-            .collect();
-        if hides {
-            below.extend(filters.iter().flat_map(extent::implied));
-        }
+        // What a filter says of the boxes stands for it below; the plan's own filter above looks at the geometries.
+        let below = filters.iter().zip(supported).flat_map(|(filter, support)| {
+            let implied = if hides { extent::implied(filter) } else { Vec::new() };
+            match support {
+                _ if !implied.is_empty() => implied,
+                TableProviderFilterPushDown::Unsupported => Vec::new(),
+                _ => vec![filter.clone()],
+            }
+        });
+        let below: Vec<Expr> = below.collect();
         let committed = self.committed.scan(state, chosen.as_ref(), &below, limit).await?;
         if self.fresh.is_empty() {
             return Ok(committed);
