@@ -132,6 +132,16 @@ pub(crate) struct Values<A: ArrayAccessor> {
 }
 
 impl<A: ArrayAccessor> Values<A> {
+    /// The one value that stands for all rows, if it is one and not null.
+    pub(crate) fn constant(&self) -> Option<A::Item> {
+        (self.constant && self.array.is_valid(0)).then(|| self.array.value(0))
+    }
+
+    /// The column; of one row when its value stands for all.
+    pub(crate) fn array(&self) -> &A {
+        &self.array
+    }
+
     /// The value of a row; `None` is null.
     pub(crate) fn get(&self, row: usize) -> Option<A::Item> {
         let index = if self.constant { 0 } else { row };

@@ -37,18 +37,33 @@ pub(super) fn cells(geometries: &dyn Array) -> Int64Array {
     BinaryArray::iter(geometries).map(cell).collect()
 }
 
-/// The centre of the bounding box of a WKB geometry (ISO and EWKB, any dimension).
+/// The centre of the bounding box of a WKB geometry.
 fn centre(wkb: &[u8]) -> Option<(f64, f64)> {
+    let bounds = bounds(wkb)?;
+    let middle = |axis: usize| f64::midpoint(bounds.low[axis], bounds.high[axis]);
+    (!bounds.is_empty()).then(|| (middle(0), middle(1)))
+}
+
+/// The bounding box of a WKB geometry (ISO and EWKB, any dimension); `None` when it is damaged.
+pub(super) fn bounds(wkb: &[u8]) -> Option<Bounds> {
     let mut bounds = Bounds { low: [f64::INFINITY; 2], high: [f64::NEG_INFINITY; 2] };
     let mut rest = wkb;
     geometry(&mut rest, &mut bounds, 0)?;
-    let middle = |axis: usize| f64::midpoint(bounds.low[axis], bounds.high[axis]);
-    (bounds.low[0] <= bounds.high[0] && bounds.low[1] <= bounds.high[1]).then(|| (middle(0), middle(1)))
+    Some(bounds)
 }
 
-struct Bounds {
-    low: [f64; 2],
-    high: [f64; 2],
+/// A box: the least and the greatest of both axes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounds {
+    pub(super) low: [f64; 2],
+    pub(super) high: [f64; 2],
+}
+
+impl Bounds {
+    /// Whether there is no point in it: the box of an empty geometry.
+    pub(super) fn is_empty(&self) -> bool {
+        !(self.low[0] <= self.high[0] && self.low[1] <= self.high[1])
+    }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

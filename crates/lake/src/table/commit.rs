@@ -1,7 +1,6 @@
 //! A commit: a writer's fresh rows and the log sequence that they stand for, in one Delta transaction.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -86,7 +85,7 @@ impl LakeTable {
         let (batches, schema) = {
             let readable = self.readable();
             let batches = readable.fresh.get(writer).map(|fresh| fresh.batches.clone()).unwrap_or_default();
-            (batches, Arc::clone(&readable.schema))
+            (batches, readable.committed.schema())
         };
         let count = batches.len();
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?;

@@ -20,6 +20,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::cell::H3_COLUMN;
+use super::extent;
 
 const TIME_COLUMN: &str = "ts";
 const FILE_BYTES: NonZeroU64 = NonZeroU64::new(128 << 20).unwrap();
@@ -39,10 +40,10 @@ fn properties(schema: &SchemaRef) -> Result<WriterProperties, DeltaTableError> {
     Ok(builder.build())
 }
 
-/// Rows of a commit in one batch. With cells they are sorted by cell and time, so that a file's pages hold
+/// Rows of a commit in one batch, with the boxes of their geometries. With cells they are sorted by cell and time, so that a file's pages hold
 /// neighbours; equal keys keep the order in which they came. The same batches always give the same order.
 fn cluster(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, DeltaTableError> {
-    let rows = concat_batches(schema, batches)?;
+    let rows = extent::with_boxes(&concat_batches(&extent::visible(schema), batches)?, schema)?;
     let Some(cells) = rows.column_by_name(H3_COLUMN) else { return Ok(rows) };
     let options = Some(SortOptions { descending: false, nulls_first: false });
     let mut keys = vec![SortColumn { values: Arc::clone(cells), options }];
@@ -58,7 +59,7 @@ fn cluster(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch, D
     Ok(take_record_batch(&rows, &order)?)
 }
 
-/// Writes rows as files of a table; they belong to it only when a commit names them. They are encoded in memory on a
+/// Writes rows as files of a table, whose columns `schema` names with those that queries do not see; they belong to it only when a commit names them. They are encoded in memory on a
 /// blocking thread and then stored as a whole: the Delta writer's own upload panics in the background when the store
 /// fails in the middle of a file.
 pub(super) async fn write(

@@ -9,6 +9,7 @@
 
 mod cell;
 mod commit;
+mod extent;
 mod files;
 mod open;
 mod provider;
@@ -107,6 +108,7 @@ struct InDoubt {
 struct Readable {
     state: DeltaTableState,
     committed: Arc<dyn TableProvider>,
+    /// The columns that queries see.
     schema: SchemaRef,
     fresh: BTreeMap<String, Fresh>,
     /// Writers whose commits take the place of all rows: their fresh rows show only when committed.
@@ -142,7 +144,7 @@ impl LakeTable {
         let system = format!("table {name} at {}", table.table_url());
         let state = table.snapshot().map_err(|error| error::delta(&system, &error))?.clone();
         let committed = scan_of(&system, &table).await?;
-        let schema = committed.schema();
+        let schema = extent::visible(&committed.schema());
         let replacers = commit::replacers(&table).await;
         Ok(Self {
             name,
@@ -184,6 +186,11 @@ impl LakeTable {
         Arc::clone(&self.readable().schema)
     }
 
+    /// Its columns as files hold them, with those that queries do not see.
+    fn stored_schema(&self) -> SchemaRef {
+        self.readable().committed.schema()
+    }
+
     /// The newest Delta version that this process has seen.
     pub fn version(&self) -> u64 {
         self.readable().state.version()
@@ -221,7 +228,9 @@ impl LakeTable {
         }
         let mut table = DeltaTable::new(Arc::clone(&self.log_store));
         table.load_version(version).await.map_err(|error| error::delta(&self.system, &error))?;
-        scan_of(&self.system, &table).await
+        let committed = scan_of(&self.system, &table).await?;
+        let schema = extent::visible(&committed.schema());
+        Ok(Arc::new(SnapshotTable { schema, version, committed, fresh: Vec::new() }))
     }
 
     /// What the table holds, as of the newest version that this process has seen.
@@ -305,7 +314,7 @@ impl LakeTable {
     async fn publish(&self, side: &mut WriteSide, landed: Option<(String, usize)>) -> Result<()> {
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?.clone();
         let committed = scan_of(&self.system, &side.table).await?;
-        let schema = committed.schema();
+        let schema = extent::visible(&committed.schema());
         let mut readable = self.readable_mut();
         if schema != readable.schema {
             let aligned: Result<Vec<()>> = readable

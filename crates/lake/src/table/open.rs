@@ -9,6 +9,7 @@ use deltalake_core::table::config::TableProperty;
 use deltalake_core::{DeltaTable, DeltaTableError};
 use twinlake_contracts::{Error, Result, TableName, TableSpec};
 
+use super::extent;
 use super::schema::{missing_columns, stored_schema};
 use super::{LakeTable, WriteSide};
 use crate::error;
@@ -16,7 +17,10 @@ use crate::error;
 /// How often columns are added while other processes change the table, too.
 const ATTEMPTS: u32 = 5;
 
-fn kernel_fields(name: &TableName, fields: &[arrow::datatypes::Field]) -> Result<Vec<StructField>> {
+pub(super) fn kernel_fields(
+    name: &TableName,
+    fields: &[arrow::datatypes::Field],
+) -> Result<Vec<StructField>> {
     let field = |field: &arrow::datatypes::Field| -> Result<StructField> {
         field.try_into_kernel().map_err(|error| {
             Error::config(format!("column '{}' of table {name} cannot be stored: {error}", field.name()))
@@ -53,7 +57,9 @@ impl LakeTable {
         checkpoint_interval: u64,
     ) -> Result<Self> {
         let schema = stored_schema(&spec.name, &spec.schema)?;
-        let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        let hidden = extent::fields(&schema);
+        let fields: Vec<_> =
+            schema.fields().iter().map(|field| field.as_ref().clone()).chain(hidden).collect();
         let system = format!("table {} at {}", spec.name, log_store.root_url());
         let mut builder = DeltaTable::new(log_store.clone())
             .create()
@@ -99,7 +105,10 @@ impl LakeTable {
 
     async fn add_columns(&self, side: &mut WriteSide, wanted: &Schema) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let missing = missing_columns(&self.name, &self.schema(), wanted)?;
+            let mut missing = missing_columns(&self.name, &self.schema(), wanted)?;
+            let stored = self.stored_schema();
+            let lacks = |field: &arrow::datatypes::Field| stored.field_with_name(field.name()).is_err();
+            missing.extend(extent::fields(wanted).into_iter().filter(lacks));
             if missing.is_empty() {
                 return Ok(());
             }

@@ -13,6 +13,8 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 
+use super::extent;
+
 /// A table as it was when the snapshot was taken. Cheap to make and to keep: it shares files' metadata and batches.
 pub(super) struct SnapshotTable {
     pub schema: SchemaRef,
@@ -47,7 +49,25 @@ impl TableProvider for SnapshotTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let committed = self.committed.scan(state, projection, filters, limit).await?;
+        let stored = self.committed.schema();
+        let places = extent::visible_places(&stored);
+        let hides = places.len() < stored.fields().len();
+        let chosen: Option<Vec<usize>> = match projection {
+            Some(projection) => Some(projection.iter().map(|place| places[*place]).collect()),
+            None => hides.then_some(places),
+        };
+        let supported = self.committed.supports_filters_pushdown(&filters.iter().collect::<Vec<_>>())?;
+        // What a filter says of the boxes stands for it below; the plan's own filter above looks at the geometries.
+        let below = filters.iter().zip(supported).flat_map(|(filter, support)| {
+            let implied = if hides { extent::implied(filter) } else { Vec::new() };
+            match support {
+                _ if !implied.is_empty() => implied,
+                TableProviderFilterPushDown::Unsupported => Vec::new(),
+                _ => vec![filter.clone()],
+            }
+        });
+        let below: Vec<Expr> = below.collect();
+        let committed = self.committed.scan(state, chosen.as_ref(), &below, limit).await?;
         if self.fresh.is_empty() {
             return Ok(committed);
         }
@@ -63,8 +83,13 @@ impl TableProvider for SnapshotTable {
         let committed = self.committed.supports_filters_pushdown(filters)?;
         Ok(committed
             .into_iter()
-            .map(|support| match support {
+            .zip(filters)
+            .map(|(support, filter)| match support {
                 TableProviderFilterPushDown::Exact => TableProviderFilterPushDown::Inexact,
+                // The scan is shown it for what it says of the boxes.
+                TableProviderFilterPushDown::Unsupported if !extent::implied(filter).is_empty() => {
+                    TableProviderFilterPushDown::Inexact
+                }
                 other => other,
             })
             .collect())

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use twinlake_contracts::{Error, GEOMETRY_COLUMN, Result, TableName, crs_of, is_geometry};
 
 use super::cell::{H3_COLUMN, cell_field, cells, has_cells};
+use super::extent;
 
 /// The type in which a table holds values of `given`: unsigned integers become the next wider signed ones, every time
 /// stamp becomes microseconds in UTC (one without a zone is taken as UTC), views and large variants become the plain
@@ -82,6 +83,12 @@ pub(super) fn stored_schema(name: &TableName, given: &Schema) -> Result<Schema> 
         if column.is_empty() || column.contains([' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=']) {
             return Err(Error::config(format!("'{column}' cannot name a column of table {name}"))
                 .with_help("name it with AS, without spaces and without any of , ; { } ( ) ="));
+        }
+        if extent::is_hidden(&column.to_lowercase()) {
+            return Err(Error::config(format!(
+                "table {name} keeps '{column}' for the boxes of its geometry"
+            ))
+            .with_help("give the column another name with AS"));
         }
         if !seen.insert(column.to_lowercase()) {
             return Err(Error::config(format!("table {name} would have two columns '{column}'"))

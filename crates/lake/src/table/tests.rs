@@ -550,3 +550,67 @@ async fn an_address_that_is_no_lake_is_a_clear_error() {
     Lake::open(url.as_str(), LakeOptions::default()).await.unwrap();
     assert!(folder.path().join("new folder").is_dir());
 }
+
+/// A predicate that is always true shows what the boxes alone leave out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boxes_prune_new_files_and_leave_those_that_are_older_alone() {
+    use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+    use datafusion::scalar::ScalarValue;
+
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake(folder.path()).await;
+    let fields = vec![Field::new("n", DataType::Int64, true), geometry_field("geom", CRS84, true)];
+    let rows = |from: i64, places: &[Option<f64>]| {
+        let numbers = Int64Array::from_iter_values((from..).take(places.len()));
+        let points: BinaryArray = places.iter().map(|place| place.map(|place| point(place, 60.0))).collect();
+        let schema = Arc::new(Schema::new(fields.clone()));
+        RecordBatch::try_new(schema, vec![Arc::new(numbers), Arc::new(points)]).unwrap()
+    };
+    // A table as it was before there were boxes.
+    let name = TableName::parse("test.readings").unwrap();
+    let log_store = lake.open_lake_table(spec(fields.clone())).await.unwrap().log_store.clone();
+    std::fs::remove_dir_all(folder.path().join("test")).unwrap();
+    let old = schema::stored_schema(&name, &Schema::new(fields.clone())).unwrap();
+    let old: Vec<Field> = old.fields().iter().map(|field| field.as_ref().clone()).collect();
+    let old = open::kernel_fields(&name, &old).unwrap();
+    DeltaTable::new(log_store.clone()).create().with_columns(old).await.unwrap();
+    let table = LakeTable::open(&name, log_store, 1 << 20).await.unwrap().unwrap();
+    table.add_fresh("p/a", rows(0, &[Some(10.0), Some(24.0)])).await.unwrap();
+    table.commit("p/a", 1, WriteMode::Append).await.unwrap();
+    let visible = table.schema();
+    table.fit(&spec(fields.clone())).await.unwrap();
+    assert_eq!((table.schema(), table.stored_schema().fields().len()), (visible, 7));
+    let version = table.version();
+    table.fit(&spec(fields.clone())).await.unwrap();
+    assert_eq!(table.version(), version, "columns are added once");
+    table.add_fresh("p/a", rows(10, &[Some(10.0), Some(10.1), None])).await.unwrap();
+    table.commit("p/a", 2, WriteMode::Append).await.unwrap();
+    table.add_fresh("p/a", rows(20, &[Some(24.0), Some(24.1), None])).await.unwrap();
+    table.commit("p/a", 3, WriteMode::Append).await.unwrap();
+    table.add_fresh("p/a", rows(30, &[Some(10.0)])).await.unwrap();
+
+    let provider = table.provider().await.unwrap();
+    let context = SessionContext::new();
+    context.register_table("t", provider).unwrap();
+    let always = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
+    let types = vec![DataType::Binary, DataType::Binary];
+    context.register_udf(create_udf(
+        "st_intersects",
+        types,
+        DataType::Boolean,
+        Volatility::Immutable,
+        Arc::new(always),
+    ));
+    let ask = async |sql: &str| context.sql(sql).await.unwrap().collect().await.unwrap();
+    let hex: String = point(24.0, 60.0).iter().map(|byte| format!("{byte:02x}")).collect();
+    let near = format!("st_intersects(geom, X'{hex}')");
+    let rows = ask(&format!("SELECT array_agg(n ORDER BY n) FROM t WHERE {near}")).await;
+    let shown = arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap();
+    assert_eq!(shown, "[0, 1, 20, 30]");
+    let plan = ask(&format!("EXPLAIN SELECT n FROM t WHERE {near}")).await;
+    let plan = arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string();
+    assert!(plan.contains("_geom_xmax"), "{plan}");
+    assert_eq!(plan.matches(".zstd.parquet").count(), 2, "the old file and the near one: {plan}");
+    // Queries do not see the boxes.
+    assert_eq!(ask("SELECT * FROM t").await[0].num_columns(), 3);
+}

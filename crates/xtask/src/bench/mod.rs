@@ -4,6 +4,7 @@ mod http_load;
 mod ingest;
 mod process;
 mod report;
+mod timeseries;
 
 use anyhow::{Result, bail};
 
@@ -29,9 +30,13 @@ pub fn bench(name: Option<&str>) -> Result<()> {
         "ingest",
         "line protocol and MQTT into the lake, 100,000 connections; peers InfluxDB 1.x, PostgreSQL, mosquitto where installed",
     );
+    let time_series = (
+        "timeseries",
+        "last value, gap filling and ASOF join over 50 million readings; peers DuckDB and chDB",
+    );
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
-        .chain([own])
+        .chain([own, time_series])
         .map(|(name, what)| format!("  {name:12} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
@@ -41,6 +46,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     };
     if name == own.0 {
         return ingest::bench();
+    }
+    if name == time_series.0 {
+        return timeseries::bench();
     }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");

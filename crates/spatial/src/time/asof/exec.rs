@@ -27,7 +27,7 @@ use crate::time::keys::{Keys, all_valid, by_key};
 use crate::time::order::ordinals;
 
 /// Marks a right row that no key finds.
-const NOBODY: u32 = u32::MAX;
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// What decides which rows meet.
 #[derive(Debug, Clone)]
@@ -39,6 +39,29 @@ pub(crate) struct Match {
     pub(crate) right_time: Arc<dyn PhysicalExpr>,
     /// Whether left rows that find nothing stay.
     pub(crate) keeps_left: bool,
+}
+
+impl Match {
+    pub(super) fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let keys = self.on.iter().flat_map(|(left, right)| [left, right]);
+        let mut recursion = TreeNodeRecursion::Continue;
+        for expression in keys.chain([&self.left_time, &self.right_time]) {
+            recursion = recursion.visit_sibling(|| f(expression))?;
+        }
+        Ok(recursion)
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on: Vec<String> = self.on.iter().map(|(left, right)| format!("({left}, {right})")).collect();
+        let kind = if self.keeps_left { "Left" } else { "Inner" };
+        let (left, operator, right) = (&self.left_time, self.operator, &self.right_time);
+        write!(f, "join_type={kind}, on=[{}], match={left} {operator} {right}", on.join(", "))
+    }
 }
 
 /// See [the module](super).
@@ -74,11 +97,7 @@ impl AsofJoinExec {
 
 impl DisplayAs for AsofJoinExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = &self.rule;
-        let on: Vec<String> = rule.on.iter().map(|(left, right)| format!("({left}, {right})")).collect();
-        let kind = if rule.keeps_left { "Left" } else { "Inner" };
-        let (left, operator, right) = (&rule.left_time, rule.operator, &rule.right_time);
-        write!(f, "AsofJoinExec: join_type={kind}, on=[{}], match={left} {operator} {right}", on.join(", "))
+        write!(f, "AsofJoinExec: {}", self.rule)
     }
 }
 
@@ -112,13 +131,7 @@ impl ExecutionPlan for AsofJoinExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        let rule = &self.rule;
-        let keys = rule.on.iter().flat_map(|(left, right)| [left, right]);
-        let mut recursion = TreeNodeRecursion::Continue;
-        for expression in keys.chain([&rule.left_time, &rule.right_time]) {
-            recursion = recursion.visit_sibling(|| f(expression))?;
-        }
-        Ok(recursion)
+        self.rule.apply_expressions(f)
     }
 
     fn replace_children(
@@ -180,11 +193,26 @@ struct Index {
     _reservation: MemoryReservation,
 }
 
-fn evaluate<'a>(
+pub(super) fn evaluate<'a>(
     expressions: impl Iterator<Item = &'a Arc<dyn PhysicalExpr>>,
     batch: &RecordBatch,
 ) -> Result<Vec<ArrayRef>> {
     expressions.map(|expression| expression.evaluate(batch)?.into_array(batch.num_rows())).collect()
+}
+
+/// Where the rows of each key begin, the times of all rows by key and time, and the rows that they are of.
+pub(super) fn by_time(owners: &[u32], unsorted: &[i64], keys: usize) -> (Vec<usize>, Vec<i64>, Vec<u32>) {
+    let (starts, mut rows) = by_key(owners, keys);
+    let mut times: Vec<i64> = rows.iter().map(|row| unsorted[*row as usize]).collect();
+    for ends in starts.windows(2) {
+        if !times[ends[0]..ends[1]].is_sorted() {
+            rows[ends[0]..ends[1]].sort_by_key(|row| unsorted[*row as usize]);
+            for at in ends[0]..ends[1] {
+                times[at] = unsorted[rows[at] as usize];
+            }
+        }
+    }
+    (starts, times, rows)
 }
 
 impl Index {
@@ -221,17 +249,7 @@ impl Index {
         }
         let _time = metrics.elapsed_compute().timer();
         reservation.try_grow(keys.size())?;
-        let (starts, mut rows) = by_key(&owners, keys.len());
-        drop(owners);
-        let mut times: Vec<i64> = rows.iter().map(|row| unsorted[*row as usize]).collect();
-        for ends in starts.windows(2) {
-            if !times[ends[0]..ends[1]].is_sorted() {
-                rows[ends[0]..ends[1]].sort_by_key(|row| unsorted[*row as usize]);
-                for at in ends[0]..ends[1] {
-                    times[at] = unsorted[rows[at] as usize];
-                }
-            }
-        }
+        let (starts, times, rows) = by_time(&owners, &unsorted, keys.len());
         let right = concat_batches(&right_schema, &batches)?;
         Ok(Self { rule, schema, keys, starts, times, rows, right, numbers, _reservation: reservation })
     }

@@ -9,6 +9,7 @@
 pub(crate) mod exec;
 pub(crate) mod node;
 pub(crate) mod relation;
+mod streamed;
 mod syntax;
 
 pub use syntax::{mark, tokens};
@@ -128,24 +129,34 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(60))]
 
         #[test]
-        fn the_same_as_looking_at_every_pair(left in rows(), right in rows()) {
+        fn the_same_as_looking_at_every_pair(
+            left in rows(), right in rows(), (operator, nearest) in proptest::sample::select(
+                vec![(">=", "max"), (">", "max"), ("<=", "min"), ("<", "min")]
+            ),
+        ) {
             let (left, right) = (values(&left), values(&right));
             let fast = query(&format!(
-                "SELECT a.k, a.t, b.t FROM {left} AS a(k, t) ASOF LEFT JOIN {right} AS b(k, t) ON a.k = b.k AND a.t >= b.t ORDER BY 1, 2, 3"
+                "SELECT a.k, a.t, b.t FROM {left} AS a(k, t) ASOF LEFT JOIN {right} AS b(k, t) ON a.k = b.k AND a.t {operator} b.t ORDER BY 1, 2, 3"
             ));
             let naive = query(&format!(
-                "SELECT k, t, (SELECT max(b.t) FROM {right} AS b(k, t) WHERE b.k = a.k AND b.t <= a.t) AS found \
-                 FROM {left} AS a(k, t) ORDER BY 1, 2, 3"
+                "SELECT n.k, n.t, {nearest}(b.t) FROM (SELECT row_number() OVER () AS n, k, t FROM {left} AS a(k, t)) AS n \
+                 LEFT JOIN {right} AS b(k, t) ON n.k = b.k AND n.t {operator} b.t GROUP BY n.n, n.k, n.t ORDER BY 1, 2, 3"
             ));
-            // DataFusion may not plan the correlated comparison; then every pair is joined.
-            let naive = naive.or_else(|_| query(&format!(
-                "SELECT n.k, n.t, max(b.t) FROM (SELECT row_number() OVER () AS n, k, t FROM {left} AS a(k, t)) AS n \
-                 LEFT JOIN {right} AS b(k, t) ON n.k = b.k AND n.t >= b.t GROUP BY n.n, n.k, n.t ORDER BY 1, 2, 3"
-            )));
             prop_assert_eq!(fast, naive);
         }
+    }
+
+    #[test]
+    fn the_smaller_side_is_held() {
+        let plan = |left: &str, right: &str| {
+            let sql = format!("EXPLAIN SELECT * FROM {left} AS a(t) ASOF JOIN {right} AS b(t) ON a.t >= b.t");
+            query(&sql).unwrap().join(" ")
+        };
+        let (one, many) = ("(VALUES (1))", "(VALUES (1), (2), (3), (4))");
+        assert!(plan(one, many).contains("AsofStreamedExec: join_type=Inner"), "{}", plan(one, many));
+        assert!(plan(many, one).contains("AsofJoinExec: join_type=Inner"), "{}", plan(many, one));
     }
 }

@@ -17,8 +17,10 @@ use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 
 use super::exec::{AsofJoinExec, Match};
+use super::streamed::AsofStreamedExec;
 use crate::time::order::order_type;
 
 /// For each row of the left side the one row of the right side with equal keys whose time comes nearest.
@@ -90,12 +92,25 @@ impl AsofJoin {
             keeps_left: self.keeps_left,
         };
         let schema = Arc::clone(self.schema.inner());
+        // The smaller side is the one to hold in memory; without numbers that is taken to be the right one.
+        if let (Some(left_rows), Some(right_rows)) = (rows(left), rows(right))
+            && left_rows.saturating_mul(2) <= right_rows
+        {
+            let (left, right) = (Arc::clone(left), Arc::clone(right));
+            return Ok(Arc::new(AsofStreamedExec::new(left, right, Arc::new(rule), schema)));
+        }
         Ok(Arc::new(AsofJoinExec::new(Arc::clone(left), Arc::clone(right), rule, schema)))
     }
 
     fn times(&self) -> (Expr, Operator, Expr) {
         (self.left_time.clone(), self.operator, self.right_time.clone())
     }
+}
+
+/// How many rows a plan gives, as far as that is known.
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let context = StatisticsContext::new();
+    context.compute(plan.as_ref(), &StatisticsArgs::new()).ok()?.num_rows.get_value().copied()
 }
 
 impl PartialOrd for AsofJoin {

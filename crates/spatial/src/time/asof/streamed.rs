@@ -1,0 +1,396 @@
+//! The physical `ASOF JOIN` when the left side is the smaller one: it is in memory, by key and time, and the right side
+//! streams past it, in any order and in as many partitions as it has.
+//!
+//! Each right row is noted at one left row: for `>=` at the earliest left row of its key that is not before it, if no
+//! later right row is noted there. When all rows have passed, the nearest right row of a left row is the latest one noted
+//! at it or at any left row before it (for `<=` all this the other way round). No side is sorted or hashed into
+//! partitions, and the work for a right row is a look at its key and, mostly, at the place where the row before it of that
+//! key was noted.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::compute::{concat_batches, interleave, take};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, PlanProperties, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+};
+use futures::{StreamExt, TryStreamExt};
+
+use super::exec::{Match, NOBODY, by_time, evaluate};
+use crate::time::keys::{Keys, all_valid};
+use crate::time::order::ordinals;
+
+/// Marks a left row that no right row is noted at.
+const NOTHING: u64 = u64::MAX;
+
+/// See [the module](self).
+#[derive(Debug)]
+pub(crate) struct AsofStreamedExec {
+    left: Arc<dyn ExecutionPlan>,
+    right: Arc<dyn ExecutionPlan>,
+    rule: Arc<Match>,
+    properties: Arc<PlanProperties>,
+    shared: Arc<Shared>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+/// What the partitions of one execution share.
+#[derive(Debug, Default)]
+struct Shared {
+    left: futures::lock::Mutex<Option<Arc<Left>>>,
+    /// What the partitions that are at their end have noted.
+    done: Mutex<Vec<Notes>>,
+}
+
+impl AsofStreamedExec {
+    pub(crate) fn new(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        rule: Arc<Match>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(right.output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { left, right, rule, properties: Arc::new(properties), shared: Arc::default(), metrics }
+    }
+}
+
+impl DisplayAs for AsofStreamedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AsofStreamedExec: {}", self.rule)
+    }
+}
+
+impl ExecutionPlan for AsofStreamedExec {
+    fn name(&self) -> &'static str {
+        "AsofStreamedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![
+            Distribution::SinglePartition,
+            Distribution::UnspecifiedDistribution,
+        ])
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.left, &self.right]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.rule.apply_expressions(f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Ok([left, right]) = <[_; 2]>::try_from(children) else {
+            return internal_err!("an ASOF JOIN has two children");
+        };
+        Ok(Arc::new(Self::new(left, right, Arc::clone(&self.rule), self.schema())))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let right = self.right.execute(partition, Arc::clone(&context))?;
+        let partitions = self.right.output_partitioning().partition_count();
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let (rule, shared, schema) = (Arc::clone(&self.rule), Arc::clone(&self.shared), self.schema());
+        let left = Arc::clone(&self.left);
+        let stream = futures::stream::once(async move {
+            let left = {
+                let mut known = shared.left.lock().await;
+                if let Some(left) = &*known {
+                    Arc::clone(left)
+                } else {
+                    let read = Arc::new(Left::read(&left, &rule, &context).await?);
+                    Arc::clone(known.insert(read))
+                }
+            };
+            let reservation =
+                MemoryConsumer::new(format!("AsofJoin[{partition}]")).register(context.memory_pool());
+            let notes = Notes::take(right, &left, &rule, reservation, &metrics).await?;
+            let all = {
+                let mut done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+                done.push(notes);
+                if done.len() == partitions { std::mem::take(&mut *done) } else { Vec::new() }
+            };
+            // The last one gives all rows.
+            let mut output = None;
+            if !all.is_empty() {
+                let _time = metrics.elapsed_compute().timer();
+                output = Some(Output::new(left, all, &rule, schema)?);
+            }
+            let size = context.session_config().batch_size();
+            let batches = std::iter::from_fn(move || {
+                let _time = metrics.elapsed_compute().timer();
+                let batch = output.as_mut()?.next(size).transpose()?;
+                if let Ok(batch) = &batch {
+                    metrics.record_output(batch.num_rows());
+                }
+                Some(batch)
+            });
+            Ok::<_, DataFusionError>(futures::stream::iter(batches))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream.try_flatten())))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// The left side.
+#[derive(Debug)]
+struct Left {
+    batch: RecordBatch,
+    /// The columns of its different keys.
+    keys: Vec<ArrayRef>,
+    starts: Vec<usize>,
+    times: Vec<i64>,
+    /// The row of each of `times`.
+    rows: Vec<u32>,
+    /// Rows whose key or time is null.
+    alone: Vec<u32>,
+    _reservation: MemoryReservation,
+}
+
+impl Left {
+    async fn read(plan: &Arc<dyn ExecutionPlan>, rule: &Match, context: &Arc<TaskContext>) -> Result<Self> {
+        let reservation = MemoryConsumer::new("AsofJoin").register(context.memory_pool());
+        let mut stream = plan.execute(0, Arc::clone(context))?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await.transpose()? {
+            reservation.try_grow(2 * batch.get_array_memory_size() + batch.num_rows() * 32)?;
+            batches.push(batch);
+        }
+        let batch = concat_batches(&plan.schema(), &batches)?;
+        drop(batches);
+        if batch.num_rows() >= NOBODY as usize {
+            return exec_err!("the left side of an ASOF JOIN has more than {NOBODY} rows");
+        }
+        let columns = evaluate(rule.on.iter().map(|(key, _)| key), &batch)?;
+        let unsorted = ordinals(&rule.left_time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+        let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+        let (mut keys, mut numbers) = (Keys::new(&types)?, Vec::new());
+        keys.number(&columns, batch.num_rows(), &mut numbers)?;
+        let valid = all_valid(&columns);
+        let counts =
+            |row: usize| unsorted.is_valid(row) && valid.as_ref().is_none_or(|valid| valid.is_valid(row));
+        let owners: Vec<u32> = numbers
+            .iter()
+            .enumerate()
+            .map(|(row, number)| if counts(row) { *number as u32 } else { NOBODY })
+            .collect();
+        let alone = (0..owners.len()).filter(|row| owners[*row] == NOBODY).map(|row| row as u32).collect();
+        let (starts, times, rows) = by_time(&owners, unsorted.values(), keys.len());
+        Ok(Self { batch, keys: keys.columns()?, starts, times, rows, alone, _reservation: reservation })
+    }
+}
+
+/// What one partition of the right side has noted: for each of the left's times the time and place of a right row.
+#[derive(Debug)]
+struct Notes {
+    times: Vec<i64>,
+    /// The batch in the upper half, the row in the lower.
+    places: Vec<u64>,
+    batches: Vec<RecordBatch>,
+    _reservation: MemoryReservation,
+}
+
+impl Notes {
+    async fn take(
+        mut right: SendableRecordBatchStream,
+        left: &Left,
+        rule: &Match,
+        reservation: MemoryReservation,
+        metrics: &BaselineMetrics,
+    ) -> Result<Self> {
+        let count = left.times.len();
+        reservation.try_grow(count * 16)?;
+        let mut notes = Self {
+            times: vec![0; count],
+            places: vec![NOTHING; count],
+            batches: Vec::new(),
+            _reservation: reservation,
+        };
+        // The same keys in the same order have the same numbers; what the right side adds comes behind them.
+        let types: Vec<_> = left.keys.iter().map(|column| column.data_type().clone()).collect();
+        let (mut keys, mut numbers) = (Keys::new(&types)?, Vec::new());
+        keys.number(&left.keys, left.keys.first().map_or(1, Array::len), &mut numbers)?;
+        let mut cursors = vec![0_usize; left.starts.len()];
+        while let Some(batch) = right.next().await.transpose()? {
+            let _time = metrics.elapsed_compute().timer();
+            let columns = evaluate(rule.on.iter().map(|(_, key)| key), &batch)?;
+            let times = ordinals(&rule.right_time.evaluate(&batch)?.into_array(batch.num_rows())?)?;
+            keys.number(&columns, batch.num_rows(), &mut numbers)?;
+            let valid = all_valid(&columns);
+            let all = valid.is_none() && times.null_count() == 0;
+            let batch_place = (notes.batches.len() as u64) << 32;
+            let mut noted = false;
+            for (row, &key) in numbers.iter().enumerate() {
+                let counts =
+                    all || times.is_valid(row) && valid.as_ref().is_none_or(|valid| valid.is_valid(row));
+                if !counts || key + 1 >= left.starts.len() {
+                    continue;
+                }
+                let time = times.value(row);
+                let own = &left.times[left.starts[key]..left.starts[key + 1]];
+                let Some(at) = place(rule.operator, own, time, &mut cursors[key]) else { continue };
+                let at = left.starts[key] + at;
+                let nearer = match rule.operator {
+                    Operator::GtEq | Operator::Gt => time > notes.times[at],
+                    _ => time < notes.times[at],
+                };
+                if notes.places[at] == NOTHING || nearer {
+                    notes.times[at] = time;
+                    notes.places[at] = batch_place | row as u64;
+                    noted = true;
+                }
+            }
+            // A batch that nothing was noted of is not kept.
+            if noted {
+                notes._reservation.try_grow(batch.get_array_memory_size())?;
+                notes.batches.push(batch);
+            }
+        }
+        Ok(notes)
+    }
+}
+
+/// Which of a key's left times a right time is noted at. `cursor` is how many of them lay before the last one asked for.
+fn place(operator: Operator, own: &[i64], time: i64, cursor: &mut usize) -> Option<usize> {
+    // For `>=` and `<` the times equal to it are behind it, for `>` and `<=` before.
+    let with_equal = matches!(operator, Operator::Gt | Operator::LtEq);
+    let before = |left: i64| left < time || with_equal && left == time;
+    let fits = |at: usize| (at == 0 || before(own[at - 1])) && (at == own.len() || !before(own[at]));
+    if !fits(*cursor) {
+        *cursor = if *cursor < own.len() && fits(*cursor + 1) {
+            *cursor + 1
+        } else {
+            own.partition_point(|left| before(*left))
+        };
+    }
+    match operator {
+        Operator::GtEq | Operator::Gt => (*cursor < own.len()).then_some(*cursor),
+        _ => cursor.checked_sub(1),
+    }
+}
+
+/// The joined rows.
+struct Output {
+    left: Arc<Left>,
+    keeps_left: bool,
+    schema: SchemaRef,
+    /// For each of the left's times the right row: its batch among all, and its place there.
+    found: Vec<Option<(u32, u32)>>,
+    /// For each column of the right side a null and all batches.
+    columns: Vec<Vec<ArrayRef>>,
+    next: usize,
+    _notes: Vec<MemoryReservation>,
+}
+
+impl Output {
+    fn new(left: Arc<Left>, all: Vec<Notes>, rule: &Match, schema: SchemaRef) -> Result<Self> {
+        let later = matches!(rule.operator, Operator::GtEq | Operator::Gt);
+        let nearer = |one: i64, other: i64| if later { one > other } else { one < other };
+        let width = left.batch.num_columns();
+        let null = |place: usize| new_null_array(schema.field(place).data_type(), 1);
+        let mut columns: Vec<Vec<ArrayRef>> =
+            (width..schema.fields().len()).map(|place| vec![null(place)]).collect();
+        let mut best: Vec<Option<(i64, u32, u32)>> = vec![None; left.times.len()];
+        let mut reservations = Vec::new();
+        let mut offset = 1;
+        for notes in all {
+            for ((best, time), place) in best.iter_mut().zip(&notes.times).zip(&notes.places) {
+                if *place != NOTHING && best.is_none_or(|(held, ..)| nearer(*time, held)) {
+                    *best = Some((*time, offset + (place >> 32) as u32, *place as u32));
+                }
+            }
+            offset += notes.batches.len() as u32;
+            for batch in &notes.batches {
+                for (column, values) in columns.iter_mut().zip(batch.columns()) {
+                    column.push(Arc::clone(values));
+                }
+            }
+            reservations.push(notes._reservation);
+        }
+        for ends in left.starts.windows(2) {
+            let own = &mut best[ends[0]..ends[1]];
+            let mut held: Option<(i64, u32, u32)> = None;
+            let mut pass = |slot: &mut Option<(i64, u32, u32)>| {
+                if slot.is_none_or(|slot| held.is_some_and(|held| nearer(held.0, slot.0))) {
+                    *slot = held;
+                }
+                held = *slot;
+            };
+            if later { own.iter_mut().for_each(&mut pass) } else { own.iter_mut().rev().for_each(&mut pass) }
+        }
+        let found = best.into_iter().map(|best| best.map(|(_, batch, row)| (batch, row))).collect();
+        Ok(Self { left, keeps_left: rule.keeps_left, schema, found, columns, next: 0, _notes: reservations })
+    }
+
+    /// The next rows, at most `size`; `None` at the end.
+    fn next(&mut self, size: usize) -> Result<Option<RecordBatch>> {
+        let (mut rows, mut places) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let matched = self.found.len();
+        while self.next < matched + self.left.alone.len() && rows.len() < size {
+            let at = self.next;
+            self.next += 1;
+            let (row, found) = match at.checked_sub(matched) {
+                None => (self.left.rows[at], self.found[at]),
+                Some(at) => (self.left.alone[at], None),
+            };
+            if found.is_some() || self.keeps_left {
+                rows.push(row);
+                places.push(found.map_or((0, 0), |(batch, row)| (batch as usize, row as usize)));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let rows = UInt32Array::from(rows);
+        let left = self.left.batch.columns().iter().map(|column| take(column, &rows, None));
+        let mut joined = left.collect::<Result<Vec<_>, _>>()?;
+        for column in &self.columns {
+            let arrays: Vec<&dyn Array> = column.iter().map(AsRef::as_ref).collect();
+            joined.push(interleave(&arrays, &places)?);
+        }
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(&self.schema), joined, &options)?))
+    }
+}
