@@ -65,7 +65,6 @@ impl BuildSide {
             return exec_err!("a spatial join indexes at most 4,294,967,295 rows, it got {}", rows.len());
         }
         let on_left = matches!(condition.predicate.test, Test::Distance { limit: Limit::Left(_), .. });
-        let sphere = condition.predicate.test.on_sphere();
         let mut keys = Vec::with_capacity(rows.batches().len());
         let mut extents = Vec::with_capacity(rows.len());
         let mut limits = Vec::new();
@@ -84,16 +83,7 @@ impl BuildSide {
                 let Some(key) = key else { continue };
                 let Some(bounds) = key.extent.bounds() else { continue };
                 all_points &= matches!(key.extent, Extent::Point(_));
-                let bounds = if on_left {
-                    let reached = reach(&bounds, inexact(condition, key.limit), sphere);
-                    // A distance below 0 reaches nothing.
-                    if reached.is_nothing() || reached.min[1] > reached.max[1] {
-                        continue;
-                    }
-                    reached
-                } else {
-                    bounds
-                };
+                let Some(bounds) = indexed_bounds(condition, &key, &bounds) else { continue };
                 boxes.push((bounds, number));
                 if condition.window.is_some() {
                     spans.push(key.span);
@@ -126,6 +116,12 @@ impl BuildSide {
             probing: AtomicUsize::new(partitions),
             reservation,
         })
+    }
+
+    /// The key of a row.
+    pub(super) fn key(&self, row: u32) -> Result<Option<Key>> {
+        let (batch, place) = self.rows.place(row as usize);
+        self.keys[batch].get(place)
     }
 
     pub(super) fn limit(&self, row: u32) -> f64 {
@@ -188,6 +184,15 @@ pub(super) fn inexact(condition: &Condition, limit: f64) -> f64 {
         Test::Distance { exact: false, .. } => limit * 1.01,
         _ => limit,
     }
+}
+
+/// The box that stands for a row of the build side; `None` when its distance, below 0, reaches nothing.
+pub(super) fn indexed_bounds(condition: &Condition, key: &Key, bounds: &Bounds<2>) -> Option<Bounds<2>> {
+    let Test::Distance { limit: Limit::Left(_), sphere, .. } = &condition.predicate.test else {
+        return Some(*bounds);
+    };
+    let reached = reach(bounds, inexact(condition, key.limit), *sphere);
+    (0..2).all(|axis| reached.min[axis] <= reached.max[axis]).then_some(reached)
 }
 
 /// The box that a row of the probe side asks for.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, JoinType, Result, Statistics, internal_err};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::common::{DataFusionError, JoinSide, JoinType, Result, Statistics, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{ProjectionMapping, join_equivalence_properties};
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
@@ -26,16 +27,20 @@ use datafusion::physical_plan::projection::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildStats, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
-    InputDistributionRequirements, PlanProperties, StatisticsArgs, project_schema,
+    InputDistributionRequirements, PlanProperties, SpillManager, StatisticsArgs, project_schema,
 };
 use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::{StreamExt, TryFutureExt};
 
 use super::build::{BuildSide, index_bytes};
 use super::condition::Condition;
+use super::grid::Grid;
+use super::keys::Keys;
 use super::metrics::JoinMetrics;
+use super::partition::{Cutter, numbered};
 use super::predicate::Test;
 use super::rows::Rows;
+use super::spilled::{Cells, Spilled, tracks_right};
 use super::stream::{Joining, Task, tracks_left};
 
 /// A join on how geometries lie to each other.
@@ -58,7 +63,14 @@ pub(crate) struct SpatialJoinExec {
     build: OnceBuild,
 }
 
-type Outcome = Result<Arc<BuildSide>, Arc<DataFusionError>>;
+type Outcome = Result<Built, Arc<DataFusionError>>;
+
+/// The build side in memory, or both sides on disk.
+#[derive(Debug, Clone)]
+enum Built {
+    Memory(Arc<BuildSide>),
+    Disk(Arc<Spilled>),
+}
 
 /// The build side, made once for all partitions by whoever comes first.
 #[derive(Default)]
@@ -180,57 +192,134 @@ impl SpatialJoinExec {
     ) -> Shared<BoxFuture<'static, Outcome>> {
         let mut once = self.build.0.lock().unwrap_or_else(PoisonError::into_inner);
         once.get_or_insert_with(|| {
-            let (left, context, condition) =
-                (Arc::clone(&self.left), Arc::clone(context), Arc::clone(&self.condition));
-            let partitions = self.right.output_partitioning().partition_count();
-            let tracked = tracks_left(self.join_type);
-            let metrics = metrics.clone();
-            async move {
-                collect(left, context, &condition, tracked, partitions, &metrics)
-                    .await
-                    .map(Arc::new)
-                    .map_err(Arc::new)
-            }
-            .boxed()
-            .shared()
+            let building = Building {
+                left: Arc::clone(&self.left),
+                right: Arc::clone(&self.right),
+                context: Arc::clone(context),
+                condition: Arc::clone(&self.condition),
+                join_type: self.join_type,
+                metrics: metrics.clone(),
+            };
+            async move { building.build().await.map_err(Arc::new) }.boxed().shared()
         })
         .clone()
     }
 }
 
-/// Reads the build side and indexes it.
-async fn collect(
+/// What it takes to make the build side.
+struct Building {
     left: Arc<dyn ExecutionPlan>,
+    right: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
-    condition: &Condition,
-    tracked: bool,
-    partitions: usize,
-    metrics: &JoinMetrics,
-) -> Result<BuildSide> {
-    let reservation = MemoryConsumer::new("SpatialJoin").register(context.memory_pool());
-    let mut batches = Vec::new();
-    let mut rows = 0;
-    let mut input = left.execute(0, context)?;
-    {
-        let _timer = metrics.build_time.timer();
+    condition: Arc<Condition>,
+    join_type: JoinType,
+    metrics: JoinMetrics,
+}
+
+impl Building {
+    /// Reads the build side and indexes it, or cuts both sides onto disk when it does not fit.
+    async fn build(self) -> Result<Built> {
+        let reservation = MemoryConsumer::new("SpatialJoin").register(self.context.memory_pool());
+        let mut batches = Vec::new();
+        let mut rows = 0;
+        let mut input = self.left.execute(0, Arc::clone(&self.context))?;
+        let timer = self.metrics.build_time.timer();
         while let Some(batch) = input.next().await.transpose()? {
-            reservation.try_grow(batch.get_array_memory_size())?;
             rows += batch.num_rows();
+            let bytes = batch.get_array_memory_size() + index_bytes(batch.num_rows());
             batches.push(batch);
+            match reservation.try_grow(bytes) {
+                Ok(()) => {}
+                Err(error) if !self.may_spill() => return Err(error),
+                Err(_) => {
+                    drop(timer);
+                    return self.spill(batches, input, reservation).await;
+                }
+            }
+        }
+        drop(timer);
+        let _timer = self.metrics.index_time.timer();
+        self.metrics.build_rows.add(rows);
+        // For a moment, one batch made of many takes as much again.
+        let held = reservation.size();
+        let may_copy = reservation.try_grow(held).is_ok();
+        let rows = Rows::new(self.left.schema(), batches, may_copy)?;
+        if may_copy {
+            reservation.shrink(held);
+        }
+        self.metrics.build_mem_used.set(held);
+        let partitions = self.right.output_partitioning().partition_count();
+        let tracked = tracks_left(self.join_type);
+        BuildSide::new(rows, &self.condition, tracked, partitions, reservation)
+            .map(|build| Built::Memory(Arc::new(build)))
+    }
+
+    /// The nearest can be told only with all of the build side at hand.
+    fn may_spill(&self) -> bool {
+        !matches!(self.condition.predicate.test, Test::Nearest { .. })
+            && self.context.runtime_env().disk_manager.tmp_files_enabled()
+    }
+
+    async fn spill(
+        &self,
+        batches: Vec<RecordBatch>,
+        mut input: SendableRecordBatchStream,
+        reservation: MemoryReservation,
+    ) -> Result<Built> {
+        let mut sample = Vec::new();
+        for batch in &batches {
+            let keys = Keys::evaluate(&self.condition, JoinSide::Left, batch)?;
+            for row in (0..batch.num_rows()).step_by(1 + batches.len()) {
+                sample.extend(keys.get(row)?.and_then(|key| key.extent.bounds()));
+            }
+        }
+        let grid = Arc::new(Grid::new(sample));
+        reservation.free();
+        let cutter = |side, keep_all, schema: SchemaRef| {
+            let reservation = MemoryConsumer::new("SpatialJoinCutter").register(self.context.memory_pool());
+            let (runtime, metrics) = (self.context.runtime_env(), self.metrics.spill.clone());
+            let manager = SpillManager::new(runtime, metrics, numbered(&schema));
+            Cutter::new(Arc::clone(&self.condition), Arc::clone(&grid), side, keep_all, manager, reservation)
+        };
+        let mut left = cutter(JoinSide::Left, tracks_left(self.join_type), self.left.schema());
+        for batch in batches {
+            left.add(&batch)?;
+        }
+        while let Some(batch) = input.next().await.transpose()? {
+            left.add(&batch)?;
+        }
+        drop(input);
+        let left = left.finish()?;
+        self.metrics.build_rows.add(usize::try_from(left.rows).unwrap_or(usize::MAX));
+        let partitions = self.right.output_partitioning().partition_count();
+        let streams: Vec<_> = (0..partitions)
+            .map(|partition| self.right.execute(partition, Arc::clone(&self.context)))
+            .collect::<Result<_>>()?;
+        let mut streams = futures::stream::select_all(streams);
+        let mut right = cutter(JoinSide::Right, tracks_right(self.join_type), self.right.schema());
+        while let Some(batch) = streams.next().await.transpose()? {
+            self.metrics.probe_rows.add(batch.num_rows());
+            right.add(&batch)?;
+        }
+        let right = right.finish()?;
+        let pool = Arc::clone(self.context.memory_pool());
+        Ok(Built::Disk(Arc::new(Spilled::new(left, right, grid, self.join_type, partitions, pool))))
+    }
+}
+
+/// The join of one partition, from memory or from disk.
+enum Work {
+    Memory(Box<Joining>),
+    Disk(Box<Cells>),
+}
+
+impl Work {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        match self {
+            Self::Memory(joining) => joining.next().await,
+            Self::Disk(cells) => cells.next().await,
         }
     }
-    let _timer = metrics.index_time.timer();
-    metrics.build_rows.add(rows);
-    let before = reservation.size();
-    reservation.try_grow(index_bytes(rows))?;
-    // For a moment, one batch made of many takes as much again.
-    let may_copy = reservation.try_grow(before).is_ok();
-    let rows = Rows::new(left.schema(), batches, may_copy)?;
-    if may_copy {
-        reservation.shrink(before);
-    }
-    metrics.build_mem_used.set(reservation.size());
-    BuildSide::new(rows, condition, tracked, partitions, reservation)
 }
 
 fn properties(
@@ -375,26 +464,32 @@ impl ExecutionPlan for SpatialJoinExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let metrics = JoinMetrics::new(&self.metrics, partition);
         let build = self.build_side(&context, &metrics);
-        let input = self.right.execute(partition, Arc::clone(&context))?;
+        let (right, batch_size) = (Arc::clone(&self.right), context.session_config().batch_size());
         let task = Arc::new(Task {
             condition: Arc::clone(&self.condition),
             join_type: self.join_type,
             schema: self.schema(),
             columns: self.output_columns(),
-            batch_size: context.session_config().batch_size(),
+            batch_size,
             metrics,
         });
         let output = async move {
-            let build = build.await.map_err(DataFusionError::Shared)?;
-            let joining = Joining::new(Arc::clone(&task), build, input);
-            Ok::<_, DataFusionError>(futures::stream::try_unfold(joining, move |mut joining| {
+            // The other side starts when it is known whether it is probed with or goes to disk.
+            let work = match build.await.map_err(DataFusionError::Shared)? {
+                Built::Memory(build) => {
+                    let input = right.execute(partition, context)?;
+                    Work::Memory(Box::new(Joining::new(Arc::clone(&task), build, input)))
+                }
+                Built::Disk(spilled) => Work::Disk(Box::new(Cells::new(Arc::clone(&task), spilled))),
+            };
+            Ok::<_, DataFusionError>(futures::stream::try_unfold(work, move |mut work| {
                 let task = Arc::clone(&task);
                 async move {
-                    let batch = joining.next().await?;
+                    let batch = work.next().await?;
                     if let Some(batch) = &batch {
                         task.metrics.baseline.record_output(batch.num_rows());
                     }
-                    Ok(batch.map(|batch| (batch, joining)))
+                    Ok(batch.map(|batch| (batch, work)))
                 }
             }))
         };

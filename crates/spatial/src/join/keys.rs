@@ -23,6 +23,7 @@ pub(super) struct Keys {
     limits: Option<Column<Float64Array>>,
     spans: Option<Spans>,
     sphere: bool,
+    empty_meets_empty: bool,
     function: Arc<str>,
 }
 
@@ -82,6 +83,7 @@ impl Keys {
                 .transpose()?,
             spans: condition.window.as_ref().map(|window| window.spans(side, batch)).transpose()?,
             sphere: predicate.test.on_sphere(),
+            empty_meets_empty: matches!(predicate.test, Test::Boxes { empty_meets_empty: true }),
             function: predicate.function.as_str().into(),
         })
     }
@@ -96,7 +98,15 @@ impl Keys {
         let Some(index) = self.geometries.index(row) else { return Ok(None) };
         let extent =
             extent(self.geometries.values.value(index)).map_err(|error| name(&self.function, error))?;
-        let Some(bounds) = extent.bounds() else { return Ok(None) };
+        let (extent, bounds) = match extent.bounds() {
+            Some(bounds) => (extent, bounds),
+            // All that is empty lies in one place, where nothing else does.
+            None if self.empty_meets_empty => {
+                let nowhere = Bounds::point(f64::INFINITY, f64::INFINITY);
+                (Extent::Area(nowhere), nowhere)
+            }
+            None => return Ok(None),
+        };
         if self.sphere {
             check_degrees(&self.function, &bounds)?;
         }

@@ -1,7 +1,7 @@
 //! What `EXPLAIN ANALYZE` tells of the join.
 
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, SpillMetrics, Time,
 };
 
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub(super) struct JoinMetrics {
     pub matches: Count,
     /// Time to find pairs and to make output.
     pub join_time: Time,
+    pub spill: SpillMetrics,
 }
 
 impl JoinMetrics {
@@ -39,6 +40,7 @@ impl JoinMetrics {
             candidates: count("candidates"),
             matches: count("matches"),
             join_time: time("join_time"),
+            spill: SpillMetrics::new(set, partition),
         }
     }
 }

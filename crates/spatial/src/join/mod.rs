@@ -5,8 +5,8 @@
 //! conditions, over one geometry of each side:
 //!
 //! - a relation: `st_intersects`, `st_contains`, `st_within`, `st_covers`, `st_coveredby`, `st_touches`, `st_crosses`,
-//!   `st_overlaps`, `st_equals`, `st_containsproperly`;
-//! - a distance, constant or of one side: `st_dwithin`, `st_dwithin_sphere`, `st_dwithin_spheroid`, or
+//!   `st_overlaps`, `st_equals`, `st_orderingequals`, `st_containsproperly`;
+//! - a distance, constant or of one side: `st_dwithin`, `st_dfullywithin`, `st_dwithin_sphere`, `st_dwithin_spheroid`, or
 //!   `st_distance(a, b) < d`, `<=`, turned round, and the same with `st_distancesphere` and `st_distancespheroid`;
 //! - the nearest: `st_knn(a, b, k)`, `st_knn_sphere(a, b, k)`.
 //!
@@ -20,14 +20,17 @@ mod build;
 mod condition;
 mod exec;
 mod filter;
+mod grid;
 mod keys;
 mod metrics;
+mod partition;
 mod predicate;
 mod probe;
 mod rows;
 mod rule;
 mod scan;
 mod shape;
+mod spilled;
 pub(crate) mod st_knn;
 mod stream;
 #[cfg(test)]

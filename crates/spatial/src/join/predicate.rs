@@ -30,7 +30,7 @@ pub(super) enum Test {
     /// A relation; `left_first` when the left side's geometry is the first argument.
     Relation { relation: Relation, left_first: bool },
     /// The boxes must meet; the condition itself is among what remains.
-    Boxes,
+    Boxes { empty_meets_empty: bool },
     /// A distance in the plane, or in metres on the sphere; `compared` when SQL's `<` or `<=` says so, else the
     /// function does. One that is not `exact` only bounds the boxes.
     Distance { sphere: bool, limit: Limit, inclusive: bool, compared: bool, exact: bool },
@@ -74,13 +74,14 @@ impl Predicate {
             "st_within" => relation(Relation::Within),
             "st_covers" => relation(Relation::Covers),
             "st_coveredby" => relation(Relation::CoveredBy),
-            "st_touches" | "st_crosses" | "st_overlaps" | "st_equals" | "st_containsproperly" => {
-                (Test::Boxes, true)
+            "st_touches" | "st_crosses" | "st_overlaps" | "st_containsproperly" => {
+                (Test::Boxes { empty_meets_empty: false }, true)
             }
-            "st_dwithin" | "st_dwithin_sphere" | "st_dwithin_spheroid" => {
+            "st_equals" | "st_orderingequals" => (Test::Boxes { empty_meets_empty: true }, true),
+            "st_dwithin" | "st_dfullywithin" | "st_dwithin_sphere" | "st_dwithin_spheroid" => {
                 let limit = Limit::over(call.args().get(2)?, filter)?;
-                let exact = name != "st_dwithin_spheroid";
-                let sphere = name != "st_dwithin";
+                let exact = matches!(name, "st_dwithin" | "st_dwithin_sphere");
+                let sphere = !matches!(name, "st_dwithin" | "st_dfullywithin");
                 (Test::Distance { sphere, limit, inclusive: true, compared: false, exact }, !exact)
             }
             "st_knn" | "st_knn_sphere" => {
@@ -126,7 +127,7 @@ impl Predicate {
         match self.test {
             Test::Nearest { .. } => 3,
             Test::Relation { .. } => 2,
-            Test::Boxes => 1,
+            Test::Boxes { .. } => 1,
             Test::Distance { .. } => 0,
         }
     }

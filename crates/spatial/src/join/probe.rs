@@ -122,7 +122,10 @@ impl One<'_> {
     /// Keeps the candidates for which the condition holds, or the first of them.
     fn test(&self, build: &BuildSide, found: &mut Vec<u32>, first_only: bool) -> Result<()> {
         if found.is_empty()
-            || matches!(self.condition.predicate.test, Test::Boxes | Test::Distance { exact: false, .. })
+            || matches!(
+                self.condition.predicate.test,
+                Test::Boxes { .. } | Test::Distance { exact: false, .. }
+            )
         {
             return Ok(());
         }
@@ -167,7 +170,7 @@ impl One<'_> {
                     (false, _) => distance <= limit,
                 }))
             }
-            Test::Boxes | Test::Nearest { .. } => Ok(true),
+            Test::Boxes { .. } | Test::Nearest { .. } => Ok(true),
         }
     }
 

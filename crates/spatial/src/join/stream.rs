@@ -54,7 +54,7 @@ pub(super) struct Joining {
 }
 
 /// Lets other tasks of the thread run.
-async fn give_way() {
+pub(super) async fn give_way() {
     let mut gave_way = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut gave_way, true) {

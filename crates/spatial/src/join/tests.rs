@@ -308,3 +308,38 @@ async fn the_nearest_are_those_of_a_window() {
     let checked = "SELECT count(*) FROM a JOIN b ON st_knn(a.geom, b.geom, 2) AND a.weight < b.weight";
     assert!(ask(&on, checked).await[0].parse::<i64>().unwrap() < places[0].parse().unwrap());
 }
+
+#[tokio::test]
+async fn a_build_side_beyond_memory_goes_to_disk_and_gives_the_same() {
+    let mut random = Random::new(81);
+    let a = table(&mut random, &[&[60, 60], &[40, 17]], false);
+    let b = table(&mut random, &[&[50, 40], &[60]], false);
+    let tables = [("a", &a), ("b", &b)];
+    let conditions = [
+        "st_intersects(a.geom, b.geom) AND a.weight < b.weight",
+        "st_dwithin_sphere(a.geom, b.geom, a.reach * 100000)",
+        "st_dwithin(a.geom, b.geom, 1) AND a.ts <= b.until AND a.until >= b.ts",
+    ];
+    let questions = [
+        "SELECT a.id, b.id, a.geom FROM a JOIN b ON",
+        "SELECT a.id, b.id FROM a LEFT JOIN b ON",
+        "SELECT a.id, b.id FROM a RIGHT JOIN b ON",
+        "SELECT a.id, b.id FROM a FULL JOIN b ON",
+        "SELECT a.id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE",
+        "SELECT a.id FROM a WHERE a.weight > 7 OR EXISTS (SELECT 1 FROM b WHERE",
+        "SELECT b.id FROM b WHERE NOT EXISTS (SELECT 1 FROM a WHERE",
+    ];
+    for (number, question) in questions.into_iter().enumerate() {
+        let end = if question.contains("EXISTS") { ")" } else { "" };
+        let sql = format!("{question} {}{end}", conditions[number % conditions.len()]);
+        let off = session(&tables, &Setting { rule: false, batch_size: 8192, partitions: 1, memory: None });
+        let expected = ask(&off, &sql).await;
+        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(60_000) };
+        let on = session(&tables, &setting);
+        assert_eq!(ask(&on, &sql).await, expected, "{sql}");
+        let analyzed = on.sql(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap().collect().await.unwrap();
+        let analyzed = lines(&analyzed).join("\n");
+        let line = analyzed.lines().find(|line| line.contains("SpatialJoinExec")).unwrap();
+        assert!(!line.contains("spill_count=0"), "{line}");
+    }
+}
