@@ -5,19 +5,21 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayAccessor, ArrayRef, BinaryArray, Float64Array, Int64Array, IntervalMonthDayNanoArray,
-    StringArray, TimestampMicrosecondArray,
+    Array, ArrayAccessor, ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array,
+    IntervalMonthDayNanoArray, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::cast::{
-    as_binary_array, as_float64_array, as_int64_array, as_string_array, as_timestamp_microsecond_array,
+    as_binary_array, as_boolean_array, as_float64_array, as_int64_array, as_list_array, as_string_array,
+    as_struct_array, as_timestamp_microsecond_array,
 };
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::ColumnarValue;
 use geo::Geometry;
 
-use crate::definition::{Kind, Parameter};
+use crate::definition::{Kind, Parameter, list_of};
 use crate::geometry;
+use crate::shape::Shape;
 
 /// The arguments of one call over `rows` rows.
 pub(crate) struct Call<'a> {
@@ -53,9 +55,10 @@ impl<'a> Call<'a> {
                     Kind::Geometry | Kind::Bytes if *array.data_type() != DataType::Binary => {
                         arrow::compute::cast(&array, &DataType::Binary)?
                     }
-                    Kind::Text if *array.data_type() != DataType::Utf8 => {
+                    Kind::Text | Kind::TextOrInteger if *array.data_type() != DataType::Utf8 => {
                         arrow::compute::cast(&array, &DataType::Utf8)?
                     }
+                    Kind::Geometries => arrow::compute::cast(&array, &list_of(DataType::Binary))?,
                     _ => array,
                 };
                 Ok((array, constant))
@@ -118,6 +121,81 @@ impl<'a> Call<'a> {
     pub(crate) fn bytes(&self, index: usize) -> Result<Values<&BinaryArray>> {
         let (array, constant) = self.column(index)?;
         Ok(Values { array: as_binary_array(array)?, constant })
+    }
+
+    pub(crate) fn booleans(&self, index: usize) -> Result<Values<&BooleanArray>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_boolean_array(array)?, constant })
+    }
+
+    /// Lists; an item of the list is one value of the array that comes with it.
+    pub(crate) fn lists(&self, index: usize) -> Result<Values<&ListArray>> {
+        let (array, constant) = self.column(index)?;
+        Ok(Values { array: as_list_array(array)?, constant })
+    }
+
+    /// A column of structs.
+    pub(crate) fn structs(&self, index: usize) -> Result<&StructArray> {
+        as_struct_array(self.column(index)?.0)
+    }
+
+    /// Computes each row from the geometry of the first argument; null in, null out.
+    pub(crate) fn each<C, T>(
+        &self,
+        mut compute: impl FnMut(&Geometry) -> Result<Option<T>>,
+    ) -> Result<ArrayRef>
+    where
+        C: FromIterator<Option<T>> + Array + 'static,
+    {
+        let geometries = self.geometries(0)?;
+        self.rows::<C, T>(|row| match geometries.get(row)? {
+            Some(geometry) => compute(&geometry),
+            None => Ok(None),
+        })
+    }
+
+    /// Computes each row from the geometries of the first two arguments; null in, null out.
+    pub(crate) fn pairs<C, T>(
+        &self,
+        mut compute: impl FnMut(&Geometry, &Geometry) -> Result<Option<T>>,
+    ) -> Result<ArrayRef>
+    where
+        C: FromIterator<Option<T>> + Array + 'static,
+    {
+        let (left, right) = (self.geometries(0)?, self.geometries(1)?);
+        self.rows::<C, T>(|row| match (left.get(row)?, right.get(row)?) {
+            (Some(a), Some(b)) => compute(&a, &b),
+            _ => Ok(None),
+        })
+    }
+
+    /// Computes each row from the first argument with all its coordinates; null in, null out.
+    pub(crate) fn each_shape<C, T>(
+        &self,
+        mut compute: impl FnMut(&Shape) -> Result<Option<T>>,
+    ) -> Result<ArrayRef>
+    where
+        C: FromIterator<Option<T>> + Array + 'static,
+    {
+        let bytes = self.bytes(0)?;
+        self.rows::<C, T>(|row| match bytes.get(row) {
+            Some(bytes) => compute(&self.shape(bytes)?),
+            None => Ok(None),
+        })
+    }
+
+    /// Reads WKB with all its coordinates.
+    pub(crate) fn shape(&self, bytes: &[u8]) -> Result<Shape> {
+        self.data(Shape::from_wkb(bytes)).map(|(shape, _)| shape)
+    }
+
+    /// The value, or its error as one of this function.
+    pub(crate) fn data<T>(&self, result: twinlake_contracts::Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(twinlake_contracts::Error::Data { message, .. }) => self.error(message),
+            Err(other) => self.error(other),
+        }
     }
 
     pub(crate) fn geometries(&self, index: usize) -> Result<Geometries<'_>> {

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -32,6 +32,18 @@ pub(crate) enum Kind {
     Timestamp,
     /// `Interval(MonthDayNano)`, from an interval or its text.
     Interval,
+    /// `Boolean`.
+    Boolean,
+    /// `Utf8`, from text or a whole number.
+    TextOrInteger,
+    /// `List(Binary)` of WKB.
+    Geometries,
+    /// `List(Int64)`.
+    Integers,
+    /// A struct, as it is.
+    Struct,
+    /// The name or EPSG number of a reference system, a constant, as it is.
+    Crs,
 }
 
 impl Kind {
@@ -44,11 +56,17 @@ impl Kind {
             Self::Text => "text",
             Self::Timestamp => "timestamp",
             Self::Interval => "interval",
+            Self::Boolean => "boolean",
+            Self::TextOrInteger => "text or integer",
+            Self::Geometries => "geometry[]",
+            Self::Integers => "integer[]",
+            Self::Struct => "struct",
+            Self::Crs => "text or integer constant",
         }
     }
 
     /// The type that an argument of type `given` is cast to; `None` when it does not fit.
-    fn accept(self, given: &DataType) -> Option<DataType> {
+    pub(crate) fn accept(self, given: &DataType) -> Option<DataType> {
         let is_bytes = matches!(
             given,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
@@ -68,8 +86,29 @@ impl Kind {
             }
             Self::Interval => (matches!(given, DataType::Interval(_)) || is_null || is_text)
                 .then_some(DataType::Interval(IntervalUnit::MonthDayNano)),
+            Self::TextOrInteger => (is_text || is_null || given.is_integer()).then_some(DataType::Utf8),
+            Self::Boolean => (matches!(given, DataType::Boolean) || is_null).then_some(DataType::Boolean),
+            Self::Geometries => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    Self::Geometry.accept(item.data_type()).map(|_| given.clone())
+                }
+                _ => is_null.then(|| list_of(DataType::Binary)),
+            },
+            Self::Integers => match given {
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                    Self::Integer.accept(item.data_type()).map(|_| list_of(DataType::Int64))
+                }
+                _ => is_null.then(|| list_of(DataType::Int64)),
+            },
+            Self::Crs => crate::functions::crs::accept(given),
+            Self::Struct => (matches!(given, DataType::Struct(_)) || is_null).then(|| given.clone()),
         }
     }
+}
+
+/// A list type with nullable items.
+pub(crate) fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, true)))
 }
 
 /// Name and kind of an argument.
@@ -90,6 +129,8 @@ pub(crate) enum Output {
     Value(fn() -> DataType),
     /// A geometry in the reference system of the first geometry argument that names one, else `OGC:CRS84`.
     Geometry,
+    /// A list of geometries in that reference system.
+    Geometries,
     /// A field worked out from the fields or the constants of the arguments.
     Field(fn(&ReturnFieldArgs<'_>) -> Result<Field>),
 }
@@ -121,11 +162,38 @@ pub(crate) const TIMESTAMP: Output =
     Output::Value(|| DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
 
 impl Definition {
+    /// A function without other names over geometries of one reference system.
+    pub(crate) const fn new(
+        name: &'static str,
+        summary: &'static str,
+        overloads: &'static [&'static [Parameter]],
+        output: Output,
+        body: fn(&Call<'_>) -> Result<ArrayRef>,
+    ) -> Self {
+        Self { name, aliases: &[], summary, overloads, crs: CrsRule::Same, output, body }
+    }
+
+    /// The same with other names.
+    pub(crate) const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// The same for longitude and latitude only.
+    pub(crate) const fn lon_lat(mut self) -> Self {
+        self.crs = CrsRule::LonLat;
+        self
+    }
+
+    /// How it is called, one text an argument list.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.overloads.iter().map(|list| self.syntax(list)).collect()
+    }
+
     /// The DataFusion function.
     pub(crate) fn udf(&'static self) -> ScalarUDF {
-        let syntax: Vec<String> = self.overloads.iter().map(|list| self.syntax(list)).collect();
         let documentation =
-            Documentation::builder(DocSection::default(), self.summary, syntax.join(" | ")).build();
+            Documentation::builder(DocSection::default(), self.summary, self.calls().join(" | ")).build();
         ScalarUDF::new_from_impl(Function {
             definition: self,
             aliases: self.aliases.iter().map(|alias| (*alias).to_owned()).collect(),
@@ -135,15 +203,13 @@ impl Definition {
     }
 
     fn syntax(&self, parameters: &[Parameter]) -> String {
-        let list: Vec<String> =
-            parameters.iter().map(|(name, kind)| format!("{name} {}", kind.word())).collect();
-        format!("{}({})", self.name, list.join(", "))
+        syntax(self.name, parameters)
     }
 
     fn wrong_arguments<T>(&self, given: &[DataType]) -> Result<T> {
         let given: Vec<String> = given.iter().map(ToString::to_string).collect();
-        let known: Vec<String> = self.overloads.iter().map(|list| self.syntax(list)).collect();
-        plan_err!("{} does not take ({}); it is {}", self.name, given.join(", "), known.join(" or "))
+        let known = self.calls().join(" or ");
+        plan_err!("{} does not take ({}); it is {known}", self.name, given.join(", "))
     }
 
     fn parameters(&self, count: usize) -> Option<&'static [Parameter]> {
@@ -153,29 +219,51 @@ impl Definition {
     /// Checks the reference systems and gives the one that a geometry result inherits.
     fn crs(&self, fields: &[FieldRef]) -> Result<String> {
         let parameters = self.parameters(fields.len()).unwrap_or_default();
-        let mut first: Option<String> = None;
-        for ((_, kind), field) in parameters.iter().zip(fields) {
-            let (Kind::Geometry, Some(crs)) = (kind, crs_of(field)) else { continue };
-            if self.crs == CrsRule::LonLat && !is_lon_lat(&crs) {
+        common_crs(self.name, self.crs, parameters, fields)
+    }
+}
+
+/// A call with the names and kinds of its arguments.
+pub(crate) fn syntax(name: &str, parameters: &[Parameter]) -> String {
+    let list: Vec<String> = parameters.iter().map(|(name, kind)| format!("{name} {}", kind.word())).collect();
+    format!("{name}({})", list.join(", "))
+}
+
+/// The reference system that all geometries of a call share; `OGC:CRS84` when none names one.
+pub(crate) fn common_crs(
+    name: &str,
+    rule: CrsRule,
+    parameters: &[Parameter],
+    fields: &[FieldRef],
+) -> Result<String> {
+    let mut first: Option<String> = None;
+    for ((_, kind), field) in parameters.iter().zip(fields) {
+        let crs = match (kind, field.data_type()) {
+            (Kind::Geometry, _) => crs_of(field),
+            (
+                Kind::Geometries,
+                DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _),
+            ) => crs_of(item),
+            _ => None,
+        };
+        let Some(crs) = crs else { continue };
+        if rule == CrsRule::LonLat && !is_lon_lat(&crs) {
+            return plan_err!(
+                "{name} takes longitude and latitude in degrees ({CRS84}), not {crs}; \
+                 use the planar function, which measures in the units of {crs}"
+            );
+        }
+        match &first {
+            Some(known) if *known != crs && !(is_lon_lat(known) && is_lon_lat(&crs)) => {
                 return plan_err!(
-                    "{} takes longitude and latitude in degrees ({CRS84}), not {crs}; \
-                     use the planar function, which measures in the units of {crs}",
-                    self.name
+                    "{name} meets geometries of different reference systems, {known} and {crs}"
                 );
             }
-            match &first {
-                Some(known) if *known != crs && !(is_lon_lat(known) && is_lon_lat(&crs)) => {
-                    return plan_err!(
-                        "{} meets geometries of different reference systems, {known} and {crs}",
-                        self.name
-                    );
-                }
-                Some(_) => {}
-                None => first = Some(crs),
-            }
+            Some(_) => {}
+            None => first = Some(crs),
         }
-        Ok(first.unwrap_or_else(|| CRS84.to_owned()))
     }
+    Ok(first.unwrap_or_else(|| CRS84.to_owned()))
 }
 
 /// Whether a reference system is longitude and latitude in degrees on WGS 84, in this order in WKB.
@@ -241,6 +329,7 @@ impl ScalarUDFImpl for Function {
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         match &self.definition.output {
             Output::Value(data_type) => Ok(data_type()),
+            Output::Geometries => Ok(list_of(DataType::Binary)),
             Output::Geometry | Output::Field(_) if self.definition.parameters(given.len()).is_some() => {
                 Ok(DataType::Binary)
             }
@@ -254,6 +343,10 @@ impl ScalarUDFImpl for Function {
         let field = match &self.definition.output {
             Output::Value(data_type) => Field::new(name, data_type(), true),
             Output::Geometry => geometry_field(name, &crs, true),
+            Output::Geometries => {
+                let item = geometry_field(Field::LIST_FIELD_DEFAULT_NAME, &crs, true);
+                Field::new(name, DataType::List(Arc::new(item)), true)
+            }
             Output::Field(make) => make(&args)?,
         };
         Ok(Arc::new(field))
@@ -266,10 +359,25 @@ impl ScalarUDFImpl for Function {
         let constant = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let call = Call::new(self.definition.name, rows, &args.return_field, &args.args, parameters)?;
-        let array = (self.definition.body)(&call)?;
+        let array = guarded(self.definition.name, || (self.definition.body)(&call))?;
         if constant {
+            // A scalar made from a list would lose what the item's field says.
+            if let Some(list) = array.as_list_opt::<i32>() {
+                return Ok(ColumnarValue::Scalar(ScalarValue::List(Arc::new(list.clone()))));
+            }
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?));
         }
         Ok(ColumnarValue::Array(array))
+    }
+}
+
+/// Runs a body. Geometry libraries may panic on input that nobody thought of: here, and nowhere else, that becomes an
+/// error of the query instead of the end of the process.
+pub(crate) fn guarded<T>(name: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+        Ok(result) => result,
+        Err(_) => {
+            exec_err!("{name}: cannot be computed for this input (a defect: please report it with the input)")
+        }
     }
 }

@@ -11,6 +11,8 @@ use twinlake_contracts::{Error, Result};
 use wkb::reader::Wkb;
 use wkb::writer::{WriteOptions, geometry_wkb_size, write_geometry};
 
+use crate::shape::{Dimensions, Form, Shape};
+
 fn invalid(message: impl Into<String>) -> Error {
     Error::data("invalid_geometry", message)
 }
@@ -31,18 +33,37 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Wkb<'_>> {
 /// dropped. A coordinate that is not finite, a line of one point or a ring of fewer than three points is an
 /// `invalid_geometry` error.
 pub fn decode(bytes: &[u8]) -> Result<Geometry> {
-    let geometry = read(bytes)?.try_to_geometry().unwrap_or_else(|| MultiPoint::new(Vec::new()).into());
+    let geometry = match read(bytes)?.try_to_geometry() {
+        Some(geometry) => geometry,
+        // An empty point, alone or as a member.
+        None => Shape::from_wkb(bytes)?.0.to_plane(),
+    };
+    let geometry = without_empty_members(geometry);
     check(&geometry)?;
     Ok(geometry)
 }
 
-/// Encodes as little-endian ISO WKB; the same geometry gives the same bytes.
-pub fn encode(geometry: &Geometry) -> Vec<u8> {
-    encode_any(geometry)
+/// An empty member of a multi-part geometry says nothing, and some algorithms of `geo` take it for a place.
+fn without_empty_members(geometry: Geometry) -> Geometry {
+    match geometry {
+        Geometry::MultiLineString(mut many) => {
+            many.0.retain(|line| !line.0.is_empty());
+            many.into()
+        }
+        Geometry::MultiPolygon(mut many) => {
+            many.0.retain(|polygon| !polygon.exterior().0.is_empty());
+            many.into()
+        }
+        other => other,
+    }
 }
 
-/// Encodes anything that reads like a geometry, keeping its third coordinate.
-pub(crate) fn encode_any(geometry: &impl geo_traits::GeometryTrait<T = f64>) -> Vec<u8> {
+/// Encodes as little-endian ISO WKB; the same geometry gives the same bytes. A `MultiPoint` of nothing, which stands
+/// for the empty point that `geo` does not have, becomes `POINT EMPTY`.
+pub fn encode(geometry: &Geometry) -> Vec<u8> {
+    if matches!(geometry, Geometry::MultiPoint(points) if points.0.is_empty()) {
+        return Shape::new(Form::Point(None), Dimensions::default()).encode();
+    }
     let mut bytes = Vec::with_capacity(geometry_wkb_size(geometry));
     // Writing to a Vec cannot fail, and every dimension that can be read can be written.
     let written = write_geometry(&mut bytes, geometry, &WriteOptions::default());
@@ -99,10 +120,7 @@ pub(crate) fn total(values: impl Iterator<Item = f64>) -> f64 {
 
 /// WKB as WKT, coordinates in the shortest form that reads back as the same number.
 pub fn to_wkt(bytes: &[u8]) -> Result<String> {
-    let mut text = String::new();
-    wkt::to_wkt::write_geometry(&mut text, &read(bytes)?)
-        .map_err(|error| invalid(format!("cannot be written as WKT: {error}")))?;
-    Ok(text)
+    Ok(Shape::from_wkb(bytes)?.0.to_wkt(None))
 }
 
 /// A geometry as a GeoJSON geometry object (RFC 7946). The coordinates must be longitude and latitude for the result

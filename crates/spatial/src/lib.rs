@@ -12,7 +12,10 @@
 //! - geometries are planar: a third coordinate is kept by `st_geomfromtext`, `st_geomfromwkb`, `st_astext` and
 //!   `st_asbinary` and ignored by all others.
 
+mod aggregate;
 mod call;
+#[cfg(test)]
+mod conformance;
 mod definition;
 mod functions;
 mod geometry;
@@ -21,13 +24,15 @@ mod metric;
 mod nearest;
 mod register;
 mod session;
+mod shape;
 #[cfg(test)]
 mod testing;
 pub mod time;
+mod topology;
 
 pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
 pub use metric::EARTH_MEAN_RADIUS_M;
 pub use nearest::{Nearest, NearestIndex};
-pub use register::{functions, register};
+pub use register::{aggregates, functions, register};
 pub use session::configure;

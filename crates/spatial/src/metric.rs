@@ -85,7 +85,7 @@ pub(crate) fn closest_pair(a: &Geometry, b: &Geometry) -> Option<(Coord, Coord)>
 }
 
 /// Lines and rings as segments; a point as a segment of no length.
-fn segments(geometry: &Geometry) -> Vec<Line> {
+pub(crate) fn segments(geometry: &Geometry) -> Vec<Line> {
     match geometry {
         Geometry::Point(point) => vec![Line::new(point.0, point.0)],
         Geometry::MultiPoint(points) => points.iter().map(|point| Line::new(point.0, point.0)).collect(),

@@ -1,73 +1,280 @@
 //! The explicit list of all functions.
 
 use datafusion::common::Result;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
 
+use crate::aggregate::Aggregate;
 use crate::definition::Definition;
 use crate::functions as list;
 use crate::join::st_knn;
 
-/// One line a function.
-static ALL: &[&Definition] = &[
-    &list::bounds::XMIN,
-    &list::bounds::XMAX,
-    &list::bounds::YMIN,
-    &list::bounds::YMAX,
-    &list::coordinates::X,
-    &list::coordinates::Y,
-    &list::endpoints::START,
-    &list::endpoints::END,
-    &list::h3_cell_to_boundary::DEFINITION,
-    &list::h3_cell_to_latlng::DEFINITION,
-    &list::h3_cell_to_parent::DEFINITION,
-    &list::h3_cell_to_point::DEFINITION,
-    &list::h3_from_string::DEFINITION,
-    &list::h3_grid_disk::DEFINITION,
-    &list::h3_latlng_to_cell::DEFINITION,
-    &list::h3_string::DEFINITION,
-    &list::predicates::INTERSECTS,
-    &list::predicates::DISJOINT,
-    &list::predicates::CONTAINS,
-    &list::predicates::WITHIN,
-    &list::predicates::COVERS,
-    &list::predicates::COVERED_BY,
-    &list::st_area::DEFINITION,
-    &list::st_areaspheroid::DEFINITION,
-    &list::st_asbinary::DEFINITION,
-    &list::st_asgeojson::DEFINITION,
-    &list::st_astext::DEFINITION,
-    &list::st_centroid::DEFINITION,
-    &list::st_distance::DEFINITION,
-    &list::st_distancesphere::DEFINITION,
-    &list::st_distancespheroid::DEFINITION,
-    &list::st_dwithin::DEFINITION,
-    &list::st_dwithinsphere::DEFINITION,
-    &list::st_envelope::DEFINITION,
-    &list::st_geometrytype::DEFINITION,
-    &list::st_geomfromgeojson::DEFINITION,
-    &list::st_geomfromtext::DEFINITION,
-    &list::st_geomfromwkb::DEFINITION,
-    &list::st_isempty::DEFINITION,
-    &list::st_length::DEFINITION,
-    &list::st_lengthsphere::DEFINITION,
-    &list::st_lengthspheroid::DEFINITION,
-    &list::st_lineinterpolatepoint::DEFINITION,
-    &list::st_makeenvelope::DEFINITION,
-    &list::st_npoints::DEFINITION,
-    &list::st_point::DEFINITION,
-    &list::st_setcrs::DEFINITION,
-    &list::st_setcrs::SRID,
-    &list::st_srid::DEFINITION,
-    &list::time_bucket::DEFINITION,
-    &crate::time::percentile::AT,
-    &st_knn::PLANAR,
-    &st_knn::SPHERE,
+/// All functions by family, one line a function.
+static FAMILIES: &[(&str, &[&Definition])] = &[
+    (
+        "Geometry from text, bytes and numbers",
+        &[
+            &list::st_geomfromtext::DEFINITION,
+            &list::st_geomfromwkb::DEFINITION,
+            &list::st_geomfromgeojson::DEFINITION,
+            &list::ewkb::FROM_EWKB,
+            &list::ewkb::FROM_EWKT,
+            &list::geohash::FROM_GEOHASH,
+            &list::geohash::POINT_FROM_GEOHASH,
+            &list::st_point::DEFINITION,
+            &list::construct::MAKE_POINT,
+            &list::construct::POINT_Z,
+            &list::construct::POINT_M,
+            &list::construct::POINT_ZM,
+            &list::construct::MAKE_LINE,
+            &list::construct::LINE_FROM_MULTIPOINT,
+            &list::construct::MAKE_POLYGON,
+            &list::construct::POLYGON,
+            &list::construct::COLLECT,
+            &list::st_makeenvelope::DEFINITION,
+        ],
+    ),
+    (
+        "Geometry as text and bytes",
+        &[
+            &list::st_astext::DEFINITION,
+            &list::st_asbinary::DEFINITION,
+            &list::st_asgeojson::DEFINITION,
+            &list::ewkb::AS_EWKB,
+            &list::ewkb::AS_HEX_EWKB,
+            &list::ewkb::AS_EWKT,
+            &list::geohash::GEOHASH,
+        ],
+    ),
+    (
+        "Reference systems",
+        &[
+            &list::st_setcrs::DEFINITION,
+            &list::st_setcrs::SRID,
+            &list::st_srid::DEFINITION,
+            &list::crs::TRANSFORM,
+        ],
+    ),
+    (
+        "What a geometry is made of",
+        &[
+            &list::st_geometrytype::DEFINITION,
+            &list::st_isempty::DEFINITION,
+            &list::st_npoints::DEFINITION,
+            &list::coordinates::X,
+            &list::coordinates::Y,
+            &list::accessors::NUM_GEOMETRIES,
+            &list::accessors::GEOMETRY_N,
+            &list::accessors::DUMP,
+            &list::accessors::DUMP_POINTS,
+            &list::accessors::DUMP_RINGS,
+            &list::accessors::POINTS,
+            &list::accessors::EXTERIOR_RING,
+            &list::accessors::INTERIOR_RING_N,
+            &list::accessors::NUM_INTERIOR_RINGS,
+            &list::accessors::N_RINGS,
+            &list::accessors::NUM_POINTS,
+            &list::accessors::POINT_N,
+            &list::accessors::DIMENSION,
+            &list::accessors::COORD_DIM,
+            &list::accessors::HAS_Z,
+            &list::accessors::HAS_M,
+            &list::accessors::ZM_FLAG,
+            &list::accessors::Z,
+            &list::accessors::M,
+            &list::accessors::ZMIN,
+            &list::accessors::ZMAX,
+            &list::accessors::MMIN,
+            &list::accessors::MMAX,
+            &list::accessors::IS_CLOSED,
+            &list::accessors::IS_RING,
+            &list::accessors::IS_COLLECTION,
+            &list::accessors::SUMMARY,
+            &list::endpoints::START,
+            &list::endpoints::END,
+            &list::bounds::XMIN,
+            &list::bounds::XMAX,
+            &list::bounds::YMIN,
+            &list::bounds::YMAX,
+            &list::st_envelope::DEFINITION,
+        ],
+    ),
+    (
+        "Geometry changed",
+        &[
+            &list::construct::MULTI,
+            &list::construct::FORCE_2D,
+            &list::construct::FORCE_3D,
+            &list::construct::FORCE_3DM,
+            &list::construct::FORCE_4D,
+            &list::construct::FORCE_COLLECTION,
+            &list::construct::HOMOGENIZE,
+            &list::construct::REVERSE,
+            &list::construct::FLIP,
+            &list::construct::FORCE_CCW,
+            &list::construct::FORCE_CW,
+            &list::construct::IS_CCW,
+            &list::construct::IS_CW,
+            &list::construct::COLLECTION_EXTRACT,
+            &list::construct::ADD_POINT,
+            &list::construct::SET_POINT,
+            &list::construct::REMOVE_POINT,
+            &list::construct::REMOVE_REPEATED,
+            &list::construct::NORMALIZE,
+        ],
+    ),
+    (
+        "How two geometries lie to each other",
+        &[
+            &list::predicates::INTERSECTS,
+            &list::predicates::DISJOINT,
+            &list::predicates::CONTAINS,
+            &list::predicates::WITHIN,
+            &list::predicates::COVERS,
+            &list::predicates::COVERED_BY,
+            &list::predicates::CONTAINS_PROPERLY,
+            &list::predicates::TOUCHES,
+            &list::predicates::CROSSES,
+            &list::predicates::OVERLAPS,
+            &list::predicates::EQUALS,
+            &list::predicates::ORDERING_EQUALS,
+            &list::predicates::RELATE,
+            &list::predicates::RELATE_MATCH,
+            &list::predicates::DFULLY_WITHIN,
+            &list::st_dwithin::DEFINITION,
+            &list::st_dwithinsphere::DEFINITION,
+        ],
+    ),
+    (
+        "Measures",
+        &[
+            &list::st_area::DEFINITION,
+            &list::st_areaspheroid::DEFINITION,
+            &list::st_length::DEFINITION,
+            &list::st_lengthsphere::DEFINITION,
+            &list::st_lengthspheroid::DEFINITION,
+            &list::st_distance::DEFINITION,
+            &list::st_distancesphere::DEFINITION,
+            &list::st_distancespheroid::DEFINITION,
+            &list::measures::PERIMETER,
+            &list::measures::PERIMETER_SPHEROID,
+            &list::measures::AZIMUTH,
+            &list::measures::AZIMUTH_SPHEROID,
+            &list::measures::ANGLE,
+            &list::measures::PROJECT_SPHEROID,
+            &list::measures::PROJECT,
+            &list::measures::HAUSDORFF,
+            &list::measures::FRECHET,
+            &list::measures::MAX_DISTANCE,
+            &list::measures::CLOSEST_POINT,
+            &list::measures::SHORTEST_LINE,
+            &list::measures::LONGEST_LINE,
+            &list::measures::MINIMUM_CLEARANCE,
+            &list::measures::MINIMUM_CLEARANCE_LINE,
+        ],
+    ),
+    (
+        "Set operations, validity",
+        &[
+            &list::overlay::INTERSECTION,
+            &list::overlay::DIFFERENCE,
+            &list::overlay::SYM_DIFFERENCE,
+            &list::overlay::UNION,
+            &list::overlay::UNARY_UNION,
+            &list::overlay::CLIP,
+            &list::overlay::IS_VALID,
+            &list::overlay::IS_VALID_REASON,
+            &list::overlay::MAKE_VALID,
+            &list::overlay::IS_SIMPLE,
+            &list::overlay::BOUNDARY,
+            &list::overlay::NODE,
+            &list::overlay::LINE_MERGE,
+            &list::overlay::POLYGONIZE,
+            &list::overlay::SPLIT,
+        ],
+    ),
+    (
+        "Shapes from a geometry",
+        &[
+            &list::st_centroid::DEFINITION,
+            &list::shaping::BUFFER,
+            &list::shaping::CONVEX_HULL,
+            &list::shaping::CONCAVE_HULL,
+            &list::shaping::POINT_ON_SURFACE,
+            &list::shaping::EXPAND,
+            &list::shaping::SIMPLIFY,
+            &list::shaping::SIMPLIFY_PRESERVE,
+            &list::shaping::SIMPLIFY_VW,
+            &list::shaping::CHAIKIN,
+            &list::shaping::SEGMENTIZE,
+            &list::shaping::SNAP_TO_GRID,
+            &list::shaping::TRANSLATE,
+            &list::shaping::SCALE,
+            &list::shaping::ROTATE,
+            &list::shaping::AFFINE,
+            &list::shaping::ORIENTED_ENVELOPE,
+        ],
+    ),
+    (
+        "Along a line",
+        &[
+            &list::st_lineinterpolatepoint::DEFINITION,
+            &list::lines::INTERPOLATE_POINTS,
+            &list::lines::LOCATE,
+            &list::lines::SUBSTRING,
+            &list::lines::ADD_MEASURE,
+            &list::lines::INTERPOLATE_MEASURE,
+            &list::lines::OFFSET_CURVE,
+        ],
+    ),
+    ("Vector tiles", &[&list::tiles::TILE_ENVELOPE, &list::tiles::AS_MVT_GEOM]),
+    (
+        "H3",
+        &[
+            &list::h3_cell_to_boundary::DEFINITION,
+            &list::h3_cell_to_latlng::DEFINITION,
+            &list::h3_cell_to_parent::DEFINITION,
+            &list::h3_cell_to_point::DEFINITION,
+            &list::h3_from_string::DEFINITION,
+            &list::h3_grid_disk::DEFINITION,
+            &list::h3_latlng_to_cell::DEFINITION,
+            &list::h3_string::DEFINITION,
+            &list::h3::RESOLUTION,
+            &list::h3::IS_VALID,
+            &list::h3::IS_PENTAGON,
+            &list::h3::AREA,
+            &list::h3::CENTER_CHILD,
+            &list::h3::CHILDREN,
+            &list::h3::RING,
+            &list::h3::DISTANCE,
+            &list::h3::PATH,
+            &list::h3::ARE_NEIGHBOURS,
+            &list::h3::COMPACT,
+            &list::h3::UNCOMPACT,
+            &list::h3::POLYGON_TO_CELLS,
+        ],
+    ),
+    ("Nearest neighbours", &[&st_knn::PLANAR, &st_knn::SPHERE]),
+    ("Time", &[&list::time_bucket::DEFINITION, &crate::time::percentile::AT]),
 ];
+
+/// All aggregates.
+static AGGREGATES: &[&Aggregate] =
+    &[&list::aggregates::UNION, &list::aggregates::COLLECT, &list::aggregates::EXTENT, &list::tiles::AS_MVT];
+
+/// Every definition, in the order of the families.
+pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
+    FAMILIES.iter().flat_map(|(_, family)| family.iter().copied())
+}
 
 /// All functions, in the order of the list.
 pub fn functions() -> Vec<ScalarUDF> {
-    ALL.iter().copied().map(Definition::udf).chain(crate::time::gapfill::markers::functions()).collect()
+    definitions().map(Definition::udf).chain(crate::time::gapfill::markers::functions()).collect()
+}
+
+/// All aggregates, in the order of the list.
+pub fn aggregates() -> Vec<AggregateUDF> {
+    AGGREGATES.iter().copied().map(Aggregate::udaf).chain(crate::time::aggregates()).collect()
 }
 
 /// Adds all functions to a session. A name that the session knows already is taken over.
@@ -75,7 +282,7 @@ pub fn register(context: &SessionContext) -> Result<()> {
     for function in functions() {
         context.register_udf(function);
     }
-    for aggregate in crate::time::aggregates() {
+    for aggregate in aggregates() {
         context.register_udaf(aggregate);
     }
     Ok(())
@@ -90,7 +297,7 @@ mod tests {
 
     #[test]
     fn null_in_null_out() {
-        for definition in super::ALL {
+        for definition in super::definitions() {
             // Those with a constant argument have their own test.
             if matches!(definition.output, Output::Field(_)) {
                 continue;

@@ -1,7 +1,11 @@
 //! Runs a SQL expression with all functions, for the tests beside them.
 
-use datafusion::common::exec_datafusion_err;
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use datafusion::common::{ScalarValue, exec_datafusion_err};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -87,5 +91,31 @@ pub(crate) fn every_type(function: &str, expected: [&str; 7]) {
     for (wkt, expected) in EVERY_TYPE.iter().zip(expected) {
         let expression = format!("{function}(st_geomfromtext('{wkt}'))");
         assert_eq!(eval(&expression), expected, "{expression}");
+    }
+}
+
+/// Calls a function with constants, without planning a query.
+pub(crate) fn invoke(name: &str, arguments: &[ScalarValue]) -> Result<ScalarValue, String> {
+    use std::collections::HashMap;
+    use std::sync::LazyLock;
+    static ALL: LazyLock<HashMap<String, datafusion::logical_expr::ScalarUDF>> = LazyLock::new(|| {
+        crate::functions().into_iter().map(|function| (function.name().to_owned(), function)).collect()
+    });
+    let function = ALL.get(name).ok_or_else(|| format!("{name} is not known"))?;
+    let fields: Vec<_> =
+        arguments.iter().map(|value| Arc::new(Field::new("a", value.data_type(), true))).collect();
+    let scalars: Vec<Option<&ScalarValue>> = arguments.iter().map(Some).collect();
+    let planned = ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &scalars };
+    let return_field = function.return_field_from_args(planned).map_err(|error| error.to_string())?;
+    let result = function.invoke_with_args(ScalarFunctionArgs {
+        args: arguments.iter().cloned().map(ColumnarValue::Scalar).collect(),
+        arg_fields: fields,
+        number_rows: 1,
+        return_field,
+        config_options: Arc::default(),
+    });
+    match result.map_err(|error| error.to_string())? {
+        ColumnarValue::Scalar(value) => Ok(value),
+        ColumnarValue::Array(_) => Err("an array".to_owned()),
     }
 }

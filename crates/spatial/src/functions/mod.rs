@@ -1,10 +1,17 @@
 //! One function, or one family of functions that share a body, a file.
 
+pub(crate) mod accessors;
+pub(crate) mod aggregates;
 pub(crate) mod bounds;
 pub(crate) mod cell;
+pub(crate) mod construct;
 pub(crate) mod coordinates;
+pub(crate) mod crs;
 pub(crate) mod degrees;
 pub(crate) mod endpoints;
+pub(crate) mod ewkb;
+pub(crate) mod geohash;
+pub(crate) mod h3;
 pub(crate) mod h3_cell_to_boundary;
 pub(crate) mod h3_cell_to_latlng;
 pub(crate) mod h3_cell_to_parent;
@@ -13,7 +20,11 @@ pub(crate) mod h3_from_string;
 pub(crate) mod h3_grid_disk;
 pub(crate) mod h3_latlng_to_cell;
 pub(crate) mod h3_string;
+pub(crate) mod lines;
+pub(crate) mod measures;
+pub(crate) mod overlay;
 pub(crate) mod predicates;
+pub(crate) mod shaping;
 pub(crate) mod st_area;
 pub(crate) mod st_areaspheroid;
 pub(crate) mod st_asbinary;
@@ -40,4 +51,5 @@ pub(crate) mod st_npoints;
 pub(crate) mod st_point;
 pub(crate) mod st_setcrs;
 pub(crate) mod st_srid;
+pub(crate) mod tiles;
 pub(crate) mod time_bucket;

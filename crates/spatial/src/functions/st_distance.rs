@@ -27,7 +27,14 @@ fn body(call: &Call<'_>) -> Result<ArrayRef> {
 
 /// The Euclidean distance; `None` when one is empty.
 pub(crate) fn planar_distance(a: &Geometry, b: &Geometry) -> Option<f64> {
-    (!a.is_empty() && !b.is_empty()).then(|| Euclidean.distance(a, b))
+    match (a, b) {
+        _ if a.is_empty() || b.is_empty() => None,
+        // The distance of collections counts an empty member as 0.
+        (Geometry::GeometryCollection(_), _) | (_, Geometry::GeometryCollection(_)) => {
+            super::measures::nearest(a, b).map(|(from, to)| (from.x - to.x).hypot(from.y - to.y))
+        }
+        _ => Some(Euclidean.distance(a, b)),
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,11 @@
 
 use arrow::array::{ArrayRef, BinaryArray};
 use datafusion::common::Result;
-use std::str::FromStr;
-
-use wkt::Wkt;
 
 use crate::call::Call;
 use crate::definition::{CrsRule, Definition, Kind, Output};
-use crate::geometry::{decode, encode_any};
+use crate::geometry::decode;
+use crate::shape::Shape;
 
 pub(crate) static DEFINITION: Definition = Definition {
     name: "st_geomfromtext",
@@ -24,16 +22,21 @@ fn body(call: &Call<'_>) -> Result<ArrayRef> {
     let texts = call.texts(0)?;
     call.rows::<BinaryArray, _>(|row| {
         let Some(text) = texts.get(row) else { return Ok(None) };
-        let parsed = match Wkt::<f64>::from_str(text) {
-            Ok(parsed) => parsed,
-            Err(error) => return call.error(format!("'{}' is not WKT: {error}", shorten(text))),
-        };
-        let bytes = encode_any(&parsed);
-        match decode(&bytes) {
-            Ok(_) => Ok(Some(bytes)),
-            Err(error) => call.error(error),
-        }
+        read(call, text).map(|(shape, _)| Some(shape.encode()))
     })
+}
+
+/// Reads WKT or EWKT, checked.
+pub(crate) fn read(call: &Call<'_>, text: &str) -> Result<(Shape, Option<u32>)> {
+    let (shape, srid) = match Shape::from_wkt(text) {
+        Ok(read) => read,
+        Err(twinlake_contracts::Error::Data { message, .. }) => {
+            return call.error(format!("'{}' is not WKT: {message}", shorten(text)));
+        }
+        Err(other) => return call.error(other),
+    };
+    call.data(decode(&shape.encode()))?;
+    Ok((shape, srid))
 }
 
 /// The first characters of a text, for a message.
@@ -54,7 +57,7 @@ mod tests {
         check(&[
             ("st_astext(st_geomfromtext('POINT EMPTY'))", "POINT EMPTY"),
             ("st_astext(st_geomfromtext('LINESTRING EMPTY'))", "LINESTRING EMPTY"),
-            ("st_astext(st_geomfromtext('POINT Z (1 2 3)'))", "POINT Z(1 2 3)"),
+            ("st_astext(st_geomfromtext('POINT Z (1 2 3)'))", "POINT Z (1 2 3)"),
             ("st_geomfromtext(NULL)", "NULL"),
         ]);
     }

@@ -5,7 +5,6 @@ use datafusion::common::Result;
 
 use crate::call::Call;
 use crate::definition::{CrsRule, Definition, Kind, Output};
-use crate::geometry::encode_any;
 
 pub(crate) static DEFINITION: Definition = Definition {
     name: "st_geomfromwkb",
@@ -18,11 +17,11 @@ pub(crate) static DEFINITION: Definition = Definition {
 };
 
 fn body(call: &Call<'_>) -> Result<ArrayRef> {
-    let geometries = call.geometries(0)?;
+    let (geometries, bytes) = (call.geometries(0)?, call.bytes(0)?);
     call.rows::<BinaryArray, _>(|row| {
-        let Some(read) = geometries.wkb(row)? else { return Ok(None) };
+        let Some(bytes) = bytes.get(row) else { return Ok(None) };
         geometries.get(row)?;
-        Ok(Some(encode_any(&read)))
+        Ok(Some(call.shape(bytes)?.encode()))
     })
 }
 

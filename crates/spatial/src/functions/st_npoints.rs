@@ -9,7 +9,7 @@ use crate::definition::{CrsRule, Definition, INT64, Kind};
 
 pub(crate) static DEFINITION: Definition = Definition {
     name: "st_npoints",
-    aliases: &["st_numpoints"],
+    aliases: &[],
     summary: "The number of points of the geometry; the last point of a ring, equal to its first, counts",
     overloads: &[&[("geometry", Kind::Geometry)]],
     crs: CrsRule::Same,

@@ -10,7 +10,7 @@ use crate::geometry::encode;
 
 pub(crate) static DEFINITION: Definition = Definition {
     name: "st_point",
-    aliases: &["st_makepoint"],
+    aliases: &[],
     summary: "A point from x (longitude in degrees for OGC:CRS84) and y (latitude)",
     overloads: &[&[("x", Kind::Number), ("y", Kind::Number)]],
     crs: CrsRule::Same,

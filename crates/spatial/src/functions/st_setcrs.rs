@@ -48,7 +48,7 @@ fn field(args: &ReturnFieldArgs<'_>) -> Result<Field> {
     let known = crs.split_once(':').is_some_and(|(authority, code)| {
         let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric());
         word(authority) && word(code)
-    });
+    }) || matches!(crs, "GCJ-02" | "BD-09");
     if !known {
         return plan_err!("st_setcrs: '{crs}' is not AUTHORITY:CODE, for example EPSG:3879 or OGC:CRS84");
     }
