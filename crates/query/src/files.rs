@@ -6,8 +6,11 @@ use std::sync::Arc;
 use datafusion::catalog::{TableProvider, UrlTableFactory};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::dynamic_file::DynamicListTableFactory;
+use datafusion::datasource::listing::{ListingTable, ListingTableConfig};
 use datafusion::prelude::SessionContext;
 use twinlake_contracts::Error;
+
+use crate::geo_parquet;
 
 /// What a file's name must end in to be read, compressed or not.
 const FORMATS: [&str; 5] = ["parquet", "csv", "json", "arrow", "ndjson"];
@@ -54,13 +57,31 @@ impl FileTables {
             return fail(Error::not_found("file", name, []));
         }
         match self.factory.try_new(name).await? {
-            Some(table) => Ok(Some(table)),
+            Some(table) => {
+                with_geometry(table, (local && !name.contains('*')).then(|| Path::new(name))).map(Some)
+            }
             None => fail(
                 Error::config(format!("the file '{name}' cannot be read as a table"))
                     .with_help(format!("known endings: {}", FORMATS.join(", "))),
             ),
         }
     }
+}
+
+/// The table with its geometry columns marked as such.
+fn with_geometry(table: Arc<dyn TableProvider>, file: Option<&Path>) -> Result<Arc<dyn TableProvider>> {
+    let Some(listing) = table.downcast_ref::<ListingTable>() else { return Ok(table) };
+    let file =
+        file.filter(|file| file.is_file() && file.extension().is_some_and(|ending| ending == "parquet"));
+    let options = listing.options();
+    // Columns from the names of folders come behind those of the file.
+    let own = table.schema().fields().len() - options.table_partition_cols.len();
+    let own = Arc::new(table.schema().project(&(0..own).collect::<Vec<_>>())?);
+    let Some(schema) = geo_parquet::schema(&own, file) else { return Ok(table) };
+    let config = ListingTableConfig::new_with_multi_paths(listing.table_paths().clone())
+        .with_listing_options(options.clone())
+        .with_schema(schema);
+    Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
 fn looks_like_a_file(name: &str) -> bool {

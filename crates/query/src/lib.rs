@@ -6,7 +6,8 @@
 //!
 //! - `SET twin.as_of | twin.known_at | twin.scenario = '…'`, `RESET`, `SHOW`: [`TwinOptions`], read as [`Tense`].
 //! - `SELECT * FROM twin_at('road_segment', TIMESTAMP '…', scenario => 'x')`: [`Arguments`] for table functions.
-//! - `SELECT * FROM 'trips.parquet'` where [`SessionSettings::local_files`] allows it.
+//! - `SELECT * FROM 'trips.parquet'` where [`SessionSettings::local_files`] allows it; geometry of GeoParquet and of
+//!   Parquet's own type is known as such.
 //! - [`Extension`]s add schemas, tables and table functions to every new session.
 //! - [`output`] writes results as a table, CSV, JSON, an Arrow stream or Parquet.
 //! - [`Engine`] is also the [`SqlEngine`](twinlake_contracts::SqlEngine) of pipelines: the same functions, no tables
@@ -17,6 +18,7 @@ mod catalog;
 mod engine;
 mod error;
 mod files;
+mod geo_parquet;
 mod micro_batch;
 pub mod output;
 mod row_wise;
