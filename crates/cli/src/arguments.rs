@@ -195,4 +195,6 @@ pub enum SchemaKind {
     Pipeline,
     /// OpenAPI of the HTTP service
     Openapi,
+    /// Reference of the SQL functions of space and time, as Markdown
+    Functions,
 }

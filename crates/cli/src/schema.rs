@@ -1,4 +1,4 @@
-//! `twinlake schema`: what `cargo xtask gen` writes to `schemas/`.
+//! `twinlake schema`: what `cargo xtask gen` writes to `schemas/` and `docs/`.
 
 use anyhow::Result;
 
@@ -11,6 +11,7 @@ pub fn print(what: SchemaKind) -> Result<()> {
         SchemaKind::Pipeline => {
             println!("{}", serde_json::to_string_pretty(&twinlake_pipeline::pipeline_schema(&components()))?);
         }
+        SchemaKind::Functions => print!("{}", twinlake_query::sql_reference()),
         SchemaKind::Openapi => println!("{}", twinlake_service::Service::openapi()?.trim_end()),
     }
     Ok(())

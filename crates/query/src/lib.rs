@@ -38,6 +38,7 @@ pub use micro_batch::MicroBatches;
 pub use session::{Session, SessionSettings};
 pub use settings::{Tense, TwinOptions};
 pub use statement::{parse, prepare_statement};
+pub use twinlake_spatial::sql_reference;
 pub use twinlake_spatial::time::tokens_with_asof;
 
 /// The name of the one catalog.

@@ -9,8 +9,9 @@
 //!   `OGC:CRS84`); functions with `sphere` or `spheroid` in their name take longitude and latitude in degrees, give
 //!   metres, and refuse geometries of any other reference system;
 //! - two geometries of different reference systems never meet: that is an error when the query is planned;
-//! - geometries are planar: a third coordinate is kept by `st_geomfromtext`, `st_geomfromwkb`, `st_astext` and
-//!   `st_asbinary` and ignored by all others.
+//! - set operations, predicates and measures are planar; functions that take geometry apart, put it together or write
+//!   it down keep third coordinates and measures;
+//! - a panic within a geometry library becomes an error that names the function, in one place (`definition::guarded`).
 
 mod aggregate;
 mod call;
@@ -22,6 +23,7 @@ mod geometry;
 mod join;
 mod metric;
 mod nearest;
+mod reference;
 mod register;
 mod session;
 mod shape;
@@ -34,5 +36,6 @@ pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};
 pub use metric::EARTH_MEAN_RADIUS_M;
 pub use nearest::{Nearest, NearestIndex};
+pub use reference::sql_reference;
 pub use register::{aggregates, functions, register};
 pub use session::configure;

@@ -1,7 +1,7 @@
 //! The explicit list of all functions.
 
 use datafusion::common::Result;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Documentation, ScalarUDF};
 use datafusion::prelude::SessionContext;
 
 use crate::aggregate::Aggregate;
@@ -254,17 +254,53 @@ static FAMILIES: &[(&str, &[&Definition])] = &[
             &list::h3::POLYGON_TO_CELLS,
         ],
     ),
+    (
+        "Trajectories",
+        &[
+            &list::trajectory::IS_VALID,
+            &list::trajectory::LENGTH,
+            &list::trajectory::DURATION,
+            &list::trajectory::START,
+            &list::trajectory::END,
+            &list::trajectory::SPEED,
+            &list::trajectory::AT_TIME,
+            &list::trajectory::SIMPLIFY,
+            &list::trajectory::STOPS,
+            &list::trajectory::NEAREST_APPROACH,
+            &list::trajectory::NEAREST_APPROACH_TIME,
+        ],
+    ),
     ("Nearest neighbours", &[&st_knn::PLANAR, &st_knn::SPHERE]),
     ("Time", &[&list::time_bucket::DEFINITION, &crate::time::percentile::AT]),
 ];
 
 /// All aggregates.
 static AGGREGATES: &[&Aggregate] =
-    &[&list::aggregates::UNION, &list::aggregates::COLLECT, &list::aggregates::EXTENT, &list::tiles::AS_MVT];
+    &[&list::aggregates::UNION, &list::aggregates::COLLECT, &list::aggregates::EXTENT, &list::tiles::AS_MVT, &list::trajectory::FROM_POINTS];
 
 /// Every definition, in the order of the families.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
     FAMILIES.iter().flat_map(|(_, family)| family.iter().copied())
+}
+
+/// A family's title and the name, other names and documentation of each of its functions.
+pub(crate) type Family = (&'static str, Vec<(String, Vec<String>, Option<Documentation>)>);
+
+/// Everything that is registered, by family, for the reference.
+pub(crate) fn families() -> Vec<Family> {
+    let of_scalar =
+        |f: &ScalarUDF| (f.name().to_owned(), f.aliases().to_vec(), f.documentation().cloned());
+    let of_aggregate =
+        |f: &AggregateUDF| (f.name().to_owned(), f.aliases().to_vec(), f.documentation().cloned());
+    let mut all: Vec<Family> = FAMILIES
+        .iter()
+        .map(|(title, family)| (*title, family.iter().map(|d| of_scalar(&d.udf())).collect()))
+        .collect();
+    all.push(("Filling gaps in time", crate::time::gapfill::markers::functions().iter().map(of_scalar).collect()));
+    let own = AGGREGATES.iter().copied().map(Aggregate::udaf);
+    all.push(("Aggregates of geometry", own.map(|f| of_aggregate(&f)).collect()));
+    all.push(("Aggregates of time", crate::time::aggregates().iter().map(of_aggregate).collect()));
+    all
 }
 
 /// All functions, in the order of the list.

@@ -8,8 +8,11 @@ use crate::run::{cargo, root, run};
 use crate::setup::target;
 
 /// File, arguments of `twinlake schema` that print it.
-const FILES: &[(&str, &str)] =
-    &[("schemas/pipeline.schema.json", "pipeline"), ("schemas/openapi.json", "openapi")];
+const FILES: &[(&str, &str)] = &[
+    ("schemas/pipeline.schema.json", "pipeline"),
+    ("schemas/openapi.json", "openapi"),
+    ("docs/sql-functions.md", "functions"),
+];
 
 /// Writes each file, or with `check` fails when one is stale.
 pub fn generate(check: bool) -> Result<()> {

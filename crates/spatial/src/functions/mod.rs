@@ -53,3 +53,4 @@ pub(crate) mod st_setcrs;
 pub(crate) mod st_srid;
 pub(crate) mod tiles;
 pub(crate) mod time_bucket;
+pub(crate) mod trajectory;

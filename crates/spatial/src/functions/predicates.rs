@@ -5,7 +5,7 @@ use arrow::array::{BooleanArray, StringArray};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use geo::coordinate_position::{CoordPos, CoordinatePosition};
-use geo::{Geometry, Intersects, Point};
+use geo::{BoundingRect, Geometry, Intersects, Point};
 
 use super::measures::farthest;
 use crate::call::Call;
@@ -37,7 +37,7 @@ pub(crate) static COVERED_BY: Definition =
     predicate!("st_coveredby", "Whether no point of a lies outside b", |a, b| covers(b, a));
 pub(crate) static CONTAINS_PROPERLY: Definition =
     predicate!("st_containsproperly", "Whether b lies in the interior of a, off its boundary", |a, b| {
-        boxes_meet(a, b) && relate(a, b).matches("T**FF*FF*") == Some(true)
+        box_covers(a, b) && relate(a, b).matches("T**FF*FF*") == Some(true)
     });
 pub(crate) static TOUCHES: Definition =
     predicate!("st_touches", "Whether a and b share points, but none that is inside of both", |a, b| {
@@ -59,7 +59,7 @@ pub(crate) static EQUALS: Definition = predicate!(
     |a, b| {
         match (dimension(a), dimension(b)) {
             (-1, -1) => true,
-            (x, y) => x == y && boxes_meet(a, b) && relate(a, b).equals(),
+            (x, y) => x == y && box_covers(a, b) && box_covers(b, a) && relate(a, b).equals(),
         }
     }
 );
@@ -159,14 +159,24 @@ pub(crate) fn intersects(a: &Geometry, b: &Geometry) -> bool {
 pub(crate) fn contains(a: &Geometry, b: &Geometry) -> bool {
     match point_in_area(a, b) {
         Some(position) => position == CoordPos::Inside,
-        None => boxes_meet(a, b) && relate(a, b).contains(),
+        None => box_covers(a, b) && relate(a, b).contains(),
     }
 }
 
 pub(crate) fn covers(a: &Geometry, b: &Geometry) -> bool {
     match point_in_area(a, b) {
         Some(position) => position != CoordPos::Outside,
-        None => boxes_meet(a, b) && relate(a, b).covers(),
+        None => box_covers(a, b) && relate(a, b).covers(),
+    }
+}
+
+/// Whether the bounding box of b lies in that of a: without that nothing else needs to be looked at.
+fn box_covers(a: &Geometry, b: &Geometry) -> bool {
+    match (a.bounding_rect(), b.bounding_rect()) {
+        (Some(a), Some(b)) => {
+            a.min().x <= b.min().x && a.min().y <= b.min().y && a.max().x >= b.max().x && a.max().y >= b.max().y
+        }
+        _ => false,
     }
 }
 
