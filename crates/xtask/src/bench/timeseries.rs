@@ -83,7 +83,7 @@ fn ask(command: &mut Command) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
 }
 
 fn report(systems: &[(&str, Vec<(Vec<f64>, Vec<f64>)>)]) -> Result<String> {
-    let mut text = format!("# Time series\n\n`cargo xtask bench timeseries` on {}\n\n", machine());
+    let mut text = format!("# Time series\n\n`cargo xtask bench timeseries` on {}\n\n", machine(&[]));
     text += "50 million readings of 100,000 entities in six hours, as they come in (sorted by time, each entity silent in a fifth \
              of its half hours), and 5 million events: two Parquet files, read from the page cache. Two threads each; the best of three runs, \
              in seconds; the answers (counts, and sums within a millionth) are compared. \
