@@ -334,7 +334,7 @@ async fn a_build_side_beyond_memory_goes_to_disk_and_gives_the_same() {
         let sql = format!("{question} {}{end}", conditions[number % conditions.len()]);
         let off = session(&tables, &Setting { rule: false, batch_size: 8192, partitions: 1, memory: None });
         let expected = ask(&off, &sql).await;
-        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(60_000) };
+        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(40_000) };
         let on = session(&tables, &setting);
         assert_eq!(ask(&on, &sql).await, expected, "{sql}");
         let analyzed = on.sql(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap().collect().await.unwrap();
