@@ -275,8 +275,13 @@ static FAMILIES: &[(&str, &[&Definition])] = &[
 ];
 
 /// All aggregates.
-static AGGREGATES: &[&Aggregate] =
-    &[&list::aggregates::UNION, &list::aggregates::COLLECT, &list::aggregates::EXTENT, &list::tiles::AS_MVT, &list::trajectory::FROM_POINTS];
+static AGGREGATES: &[&Aggregate] = &[
+    &list::aggregates::UNION,
+    &list::aggregates::COLLECT,
+    &list::aggregates::EXTENT,
+    &list::tiles::AS_MVT,
+    &list::trajectory::FROM_POINTS,
+];
 
 /// Every definition, in the order of the families.
 pub(crate) fn definitions() -> impl Iterator<Item = &'static Definition> {
@@ -288,15 +293,17 @@ pub(crate) type Family = (&'static str, Vec<(String, Vec<String>, Option<Documen
 
 /// Everything that is registered, by family, for the reference.
 pub(crate) fn families() -> Vec<Family> {
-    let of_scalar =
-        |f: &ScalarUDF| (f.name().to_owned(), f.aliases().to_vec(), f.documentation().cloned());
+    let of_scalar = |f: &ScalarUDF| (f.name().to_owned(), f.aliases().to_vec(), f.documentation().cloned());
     let of_aggregate =
         |f: &AggregateUDF| (f.name().to_owned(), f.aliases().to_vec(), f.documentation().cloned());
     let mut all: Vec<Family> = FAMILIES
         .iter()
         .map(|(title, family)| (*title, family.iter().map(|d| of_scalar(&d.udf())).collect()))
         .collect();
-    all.push(("Filling gaps in time", crate::time::gapfill::markers::functions().iter().map(of_scalar).collect()));
+    all.push((
+        "Filling gaps in time",
+        crate::time::gapfill::markers::functions().iter().map(of_scalar).collect(),
+    ));
     let own = AGGREGATES.iter().copied().map(Aggregate::udaf);
     all.push(("Aggregates of geometry", own.map(|f| of_aggregate(&f)).collect()));
     all.push(("Aggregates of time", crate::time::aggregates().iter().map(of_aggregate).collect()));

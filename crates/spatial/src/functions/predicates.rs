@@ -174,7 +174,10 @@ pub(crate) fn covers(a: &Geometry, b: &Geometry) -> bool {
 fn box_covers(a: &Geometry, b: &Geometry) -> bool {
     match (a.bounding_rect(), b.bounding_rect()) {
         (Some(a), Some(b)) => {
-            a.min().x <= b.min().x && a.min().y <= b.min().y && a.max().x >= b.max().x && a.max().y >= b.max().y
+            a.min().x <= b.min().x
+                && a.min().y <= b.min().y
+                && a.max().x >= b.max().x
+                && a.max().y >= b.max().y
         }
         _ => false,
     }

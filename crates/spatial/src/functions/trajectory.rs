@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Builder, ListArray, StructArray,
-    TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Builder, ListArray,
+    StructArray, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
@@ -18,7 +18,9 @@ use twinlake_contracts::{CRS84, crs_of, geometry_field, timestamp_type};
 
 use crate::aggregate::{Aggregate, Fold, Gives};
 use crate::call::Call;
-use crate::definition::{BOOLEAN, CrsRule, Definition, FLOAT64, Kind, Output, Parameter, TIMESTAMP, is_lon_lat};
+use crate::definition::{
+    BOOLEAN, CrsRule, Definition, FLOAT64, Kind, Output, Parameter, TIMESTAMP, is_lon_lat,
+};
 use crate::metric::LocalMetres;
 use crate::shape::{Dimensions, Form, Position, Shape};
 
@@ -87,7 +89,10 @@ fn fixes(call: &Call<'_>, bytes: &[u8]) -> Result<Option<Vec<Fix>>> {
     }
     let fixes: Vec<Fix> = line.iter().map(|p| Fix { at: Coord { x: p[0], y: p[1] }, time_s: p[3] }).collect();
     match fixes.windows(2).find(|w| w[0].time_s.partial_cmp(&w[1].time_s) != Some(std::cmp::Ordering::Less)) {
-        Some(w) => call.error(format!("the measures of a trajectory increase, {} is followed by {}", w[0].time_s, w[1].time_s)),
+        Some(w) => call.error(format!(
+            "the measures of a trajectory increase, {} is followed by {}",
+            w[0].time_s, w[1].time_s
+        )),
         None => Ok(Some(fixes)),
     }
 }
@@ -139,7 +144,8 @@ impl Fold for Track {
     }
 
     fn state(&self) -> Option<Vec<u8>> {
-        let bytes = self.0.iter().flat_map(|(time, x, y)| [time.to_le_bytes(), x.to_le_bytes(), y.to_le_bytes()]);
+        let bytes =
+            self.0.iter().flat_map(|(time, x, y)| [time.to_le_bytes(), x.to_le_bytes(), y.to_le_bytes()]);
         (!self.0.is_empty()).then(|| bytes.flatten().collect())
     }
 
@@ -158,7 +164,8 @@ impl Fold for Track {
     fn finish(&mut self) -> Result<ScalarValue> {
         self.0.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2)));
         self.0.dedup_by_key(|fix| fix.0);
-        let line: Vec<Position> = self.0.iter().map(|(time, x, y)| [*x, *y, 0.0, *time as f64 / 1e6]).collect();
+        let line: Vec<Position> =
+            self.0.iter().map(|(time, x, y)| [*x, *y, 0.0, *time as f64 / 1e6]).collect();
         Ok(ScalarValue::Binary((line.len() > 1).then(|| Shape::new(Form::Line(line), XYM).encode())))
     }
 
@@ -208,12 +215,12 @@ pub(crate) static START: Definition =
         times(call, <[Fix]>::first)
     });
 
-pub(crate) static END: Definition = Definition::new("traj_end", "When a trajectory ends", ONE, TIMESTAMP, |call| {
-    times(call, <[Fix]>::last)
-});
+pub(crate) static END: Definition =
+    Definition::new("traj_end", "When a trajectory ends", ONE, TIMESTAMP, |call| times(call, <[Fix]>::last));
 
 fn times(call: &Call<'_>, take: fn(&[Fix]) -> Option<&Fix>) -> Result<ArrayRef> {
-    let array = each::<TimestampMicrosecondArray, _>(call, |fixes| take(fixes).map(|fix| micros(fix.time_s)))?;
+    let array =
+        each::<TimestampMicrosecondArray, _>(call, |fixes| take(fixes).map(|fix| micros(fix.time_s)))?;
     Ok(arrow::compute::cast(&array, &timestamp_type())?)
 }
 
@@ -282,7 +289,9 @@ pub(crate) static SIMPLIFY: Definition = Definition::new(
         let ruler = Ruler::of(call);
         let (column, tolerances) = (call.bytes(0)?, call.numbers(1)?);
         call.rows::<BinaryArray, _>(|row| {
-            let (Some(bytes), Some(tolerance)) = (column.get(row), tolerances.get(row)) else { return Ok(None) };
+            let (Some(bytes), Some(tolerance)) = (column.get(row), tolerances.get(row)) else {
+                return Ok(None);
+            };
             if tolerance.is_nan() || tolerance < 0.0 {
                 return call.error(format!("the tolerance {tolerance} is not a distance"));
             }
@@ -357,7 +366,8 @@ fn stops(call: &Call<'_>) -> Result<ArrayRef> {
     let mut lengths = Vec::with_capacity(call.rows);
     let mut valid = Vec::with_capacity(call.rows);
     for row in 0..call.rows {
-        let (Some(bytes), Some(distance), Some(duration_s)) = (column.get(row), distances.get(row), durations.get(row))
+        let (Some(bytes), Some(distance), Some(duration_s)) =
+            (column.get(row), distances.get(row), durations.get(row))
         else {
             lengths.push(0);
             valid.push(false);
@@ -381,7 +391,8 @@ fn stops(call: &Call<'_>) -> Result<ArrayRef> {
     }
     let DataType::List(item) = call.result.data_type() else { return call.error("its type is not a list") };
     let DataType::Struct(fields) = item.data_type() else { return call.error("its items are not structs") };
-    let zoned = |mut times: TimestampMicrosecondBuilder| arrow::compute::cast(&times.finish(), &timestamp_type());
+    let zoned =
+        |mut times: TimestampMicrosecondBuilder| arrow::compute::cast(&times.finish(), &timestamp_type());
     let columns: Vec<ArrayRef> =
         vec![Arc::new(points.finish()), zoned(starts)?, zoned(ends)?, Arc::new(counts.finish())];
     let items = StructArray::try_new(fields.clone(), columns, None)?;
@@ -454,7 +465,8 @@ fn nearest(ruler: Ruler, a: &[Fix], b: &[Fix]) -> Option<(f64, f64)> {
     if from > to {
         return None;
     }
-    let mut times: Vec<f64> = a.iter().chain(b).map(|fix| fix.time_s).filter(|t| *t > from && *t < to).collect();
+    let mut times: Vec<f64> =
+        a.iter().chain(b).map(|fix| fix.time_s).filter(|t| *t > from && *t < to).collect();
     times.extend([from, to]);
     times.sort_by(f64::total_cmp);
     times.dedup();
@@ -490,7 +502,8 @@ mod tests {
     use crate::testing::*;
 
     /// Planar: to the east at 1 unit a second for 10 s, a stop of 100 s, then on for 10 s.
-    const WALK: &str = "st_setsrid(st_geomfromtext('LINESTRING M (0 0 0,10 0 10,10 0.5 60,10 0 110,20 0 120)'), 3879)";
+    const WALK: &str =
+        "st_setsrid(st_geomfromtext('LINESTRING M (0 0 0,10 0 10,10 0.5 60,10 0 110,20 0 120)'), 3879)";
 
     #[test]
     fn follows_a_thing() {
@@ -501,15 +514,24 @@ mod tests {
             (&format!("round(traj_speed({WALK}), 3)"), "0.175"),
             (&format!("st_astext(traj_at_time({WALK}, '1970-01-01T00:01:55Z'))"), "POINT(15 0)"),
             (&format!("traj_end({WALK})"), "1970-01-01T00:02:00Z"),
-            (&format!("st_astext(traj_simplify({WALK}, 1))"), "LINESTRING M (0 0 0,10 0 10,10 0 110,20 0 120)"),
+            (
+                &format!("st_astext(traj_simplify({WALK}, 1))"),
+                "LINESTRING M (0 0 0,10 0 10,10 0 110,20 0 120)",
+            ),
             (&format!("cardinality(traj_stops({WALK}, 1, 60))"), "1"),
-            (&format!("traj_stops({WALK}, 1, 60)[1]['points'], traj_stops({WALK}, 1, 60)[1]['start_ts']"), "3|1970-01-01T00:00:10Z"),
+            (
+                &format!("traj_stops({WALK}, 1, 60)[1]['points'], traj_stops({WALK}, 1, 60)[1]['start_ts']"),
+                "3|1970-01-01T00:00:10Z",
+            ),
             (&format!("cardinality(traj_stops({WALK}, 1, 600))"), "0"),
             (&format!("traj_is_valid({WALK}), traj_is_valid(st_point(1, 1))"), "true|false"),
             ("traj_speed(NULL), traj_stops(NULL, 1, 1)", "NULL|NULL"),
         ]);
         fails("traj_length(st_geomfromtext('LINESTRING(0 0,1 1)'))", "takes a trajectory: a LINESTRING M");
-        fails("traj_length(st_geomfromtext('LINESTRING M (0 0 5,1 1 5)'))", "measures of a trajectory increase");
+        fails(
+            "traj_length(st_geomfromtext('LINESTRING M (0 0 5,1 1 5)'))",
+            "measures of a trajectory increase",
+        );
     }
 
     #[test]
@@ -518,9 +540,17 @@ mod tests {
         check(&[
             (&format!("traj_nearest_approach({WALK}, {other})"), "3.0"),
             (&format!("traj_nearest_approach_time({WALK}, {other})"), "1970-01-01T00:00:05Z"),
-            (&format!("traj_nearest_approach({WALK}, st_setsrid(st_geomfromtext('LINESTRING M (0 0 900,0 3 910)'), 3879))"), "NULL"),
+            (
+                &format!(
+                    "traj_nearest_approach({WALK}, st_setsrid(st_geomfromtext('LINESTRING M (0 0 900,0 3 910)'), 3879))"
+                ),
+                "NULL",
+            ),
             // Degrees are measured in metres, over the antimeridian too.
-            ("round(traj_nearest_approach(st_geomfromtext('LINESTRING M (179.999 0 0,179.998 0 10)'), st_geomfromtext('LINESTRING M (-179.999 0 0,-179.998 0 10)')))", "222.0"),
+            (
+                "round(traj_nearest_approach(st_geomfromtext('LINESTRING M (179.999 0 0,179.998 0 10)'), st_geomfromtext('LINESTRING M (-179.999 0 0,-179.998 0 10)')))",
+                "222.0",
+            ),
         ]);
     }
 

@@ -10,6 +10,7 @@ use twinlake_contracts::Result;
 
 use super::area::AreaIndex;
 use super::scan::Extent;
+use crate::functions::predicates::{contains, covers, intersects};
 use crate::functions::st_distance::planar_distance;
 use crate::geometry;
 use crate::metric::closest_pair;
@@ -53,18 +54,11 @@ impl Relation {
     fn holds(self, a: &Geometry, b: &Geometry) -> bool {
         match self {
             Self::Intersects => intersects(a, b),
-            Self::Contains => intersects(a, b) && a.contains(b),
-            Self::Within => intersects(a, b) && b.contains(a),
-            Self::Covers => intersects(a, b) && a.covers(b),
-            Self::CoveredBy => intersects(a, b) && b.covers(a),
+            Self::Contains => contains(a, b),
+            Self::Within => contains(b, a),
+            Self::Covers => covers(a, b),
+            Self::CoveredBy => covers(b, a),
         }
-    }
-}
-
-fn intersects(a: &Geometry, b: &Geometry) -> bool {
-    match (a.bounding_rect(), b.bounding_rect()) {
-        (Some(box_a), Some(box_b)) => box_a.intersects(&box_b) && a.intersects(b),
-        _ => false,
     }
 }
 
