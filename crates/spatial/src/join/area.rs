@@ -13,6 +13,9 @@ use super::bounds::Bounds;
 /// More entries than this for each edge: then the buckets are made fewer.
 const MOST_ENTRIES_PER_EDGE: usize = 4;
 
+/// So many edges are not worth buckets.
+const FEW_EDGES: usize = 16;
+
 /// Edges of one or more polygons in buckets.
 #[derive(Debug)]
 pub(super) struct AreaIndex {
@@ -69,7 +72,8 @@ impl AreaIndex {
         }
         let mut index =
             Self { bounds, coords, rings, bucket_height: 0.0, starts: Vec::new(), entries: Vec::new() };
-        let mut buckets = edges.len();
+        // Of a few edges all are looked at as quickly as some.
+        let mut buckets = if edges.len() <= FEW_EDGES { 1 } else { edges.len() };
         loop {
             index.bucket_height = (bounds.max[1] - bounds.min[1]) / buckets as f64;
             let total: usize =

@@ -16,6 +16,7 @@ use super::keys::{Key, Keys, name};
 use super::predicate::{Limit, Test};
 use super::rows::{Chosen, Rows, assemble};
 use super::shape::{Relation, Shape};
+use super::tree::Search;
 use crate::metric::{EARTH_MEAN_RADIUS_M, METRES_PER_DEGREE};
 
 /// Fewer points than this are held against a polygon of the probe side without preparing it.
@@ -57,7 +58,7 @@ impl Probe {
         candidates: &Count,
     ) -> Result<Pairs> {
         let mut pairs = Pairs::default();
-        let mut found = Vec::new();
+        let (mut found, mut search) = (Vec::new(), Search::default());
         let mut met = 0;
         while self.next < self.rows.len() && pairs.left.len() < enough {
             let row = self.next;
@@ -66,7 +67,8 @@ impl Probe {
             found.clear();
             let probe = One { key: &key, wkb: self.keys.wkb(row), shape: OnceCell::new(), condition };
             if let Test::Nearest { count, sphere, .. } = condition.predicate.test {
-                probe.nearest(build, count, sphere, &mut found)?;
+                probe.nearest(build, count, sphere, &mut search)?;
+                found.extend(search.found.iter().map(|(_, left)| *left));
                 met += found.len();
             } else {
                 probe.candidates(build, &mut found);
@@ -187,30 +189,22 @@ impl One<'_> {
     }
 
     /// The nearest rows of the build side.
-    fn nearest(&self, build: &BuildSide, count: usize, sphere: bool, found: &mut Vec<u32>) -> Result<()> {
+    fn nearest(&self, build: &BuildSide, count: usize, sphere: bool, search: &mut Search) -> Result<()> {
+        search.found.clear();
         let (Index::Plane(tree), Some(from)) = (&build.index, self.key.extent.bounds()) else {
             return Ok(());
         };
-        let exact = |left: u32| -> Result<Option<f64>> {
+        let exact = |left: u32, limit: f64| -> Result<Option<f64>> {
             let (left, right) = (build.shape(left)?, self.shape()?);
-            Ok(if sphere {
-                left.sphere_distance_m(right)
-            } else {
-                left.planar_distance(right, f64::INFINITY)
-            })
+            Ok(if sphere { left.sphere_distance_m(right) } else { left.planar_distance(right, limit) })
         };
-        let nearest = if sphere {
-            tree.nearest(count, |bounds| sphere_gap_m(bounds, &from), exact)?
+        if sphere {
+            tree.nearest(count, |bounds| sphere_gap_m(bounds, &from), |distance| distance, exact, search)
         } else {
-            // A little less than computed, since the distance itself may be rounded down.
-            tree.nearest(
-                count,
-                |bounds| bounds.distance_squared(&from).sqrt() * (1.0 - 8.0 * f64::EPSILON),
-                exact,
-            )?
-        };
-        found.extend(nearest.into_iter().map(|(_, left)| left));
-        Ok(())
+            // A little more than its square, since the distance itself may be rounded down.
+            let square = |distance: f64| distance * distance * (1.0 + 16.0 * f64::EPSILON);
+            tree.nearest(count, |bounds| bounds.distance_squared(&from), square, exact, search)
+        }
     }
 }
 

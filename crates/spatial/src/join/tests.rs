@@ -150,6 +150,11 @@ const CONDITIONS: &[&str] = &[
     "st_within(a.geom, b.geom)",
     "st_covers(a.geom, b.geom) AND a.id <> b.id",
     "st_coveredby(a.geom, b.geom)",
+    "st_touches(a.geom, b.geom)",
+    "st_overlaps(a.geom, b.geom) AND a.id > b.id",
+    "st_crosses(b.geom, a.geom)",
+    "st_equals(a.geom, b.geom)",
+    "st_dfullywithin(a.geom, b.geom, 3)",
     "st_dwithin(a.geom, b.geom, 1)",
     "st_dwithin(a.geom, b.geom, a.reach)",
     "st_dwithin(b.geom, a.geom, b.reach)",
@@ -334,7 +339,7 @@ async fn a_build_side_beyond_memory_goes_to_disk_and_gives_the_same() {
         let sql = format!("{question} {}{end}", conditions[number % conditions.len()]);
         let off = session(&tables, &Setting { rule: false, batch_size: 8192, partitions: 1, memory: None });
         let expected = ask(&off, &sql).await;
-        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(60_000) };
+        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(40_000) };
         let on = session(&tables, &setting);
         assert_eq!(ask(&on, &sql).await, expected, "{sql}");
         let analyzed = on.sql(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap().collect().await.unwrap();

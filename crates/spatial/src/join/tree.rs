@@ -76,66 +76,96 @@ impl<const D: usize> PackedTree<D> {
     }
 }
 
+/// Room for a search of the nearest, kept from one to the next.
+#[derive(Default)]
+pub(super) struct Search {
+    open: BinaryHeap<Open>,
+    /// Distance and number of the nearest, nearest first.
+    pub found: Vec<(f64, u32)>,
+}
+
 impl PackedTree<2> {
     /// The `count` nearest to a query, nearest first; equal distances in the order of their numbers. `lower` gives a
-    /// distance that nothing in a box is nearer than, `exact` the distance itself, `None` for what has none.
+    /// measure below which nothing in a box can be, `measure` that of a distance, and `exact` the distance itself as
+    /// far as it is at most a limit; `None` for what has none.
     pub(super) fn nearest<E>(
         &self,
         count: usize,
         lower: impl Fn(&Bounds<2>) -> f64,
-        mut exact: impl FnMut(u32) -> Result<Option<f64>, E>,
-    ) -> Result<Vec<(f64, u32)>, E> {
-        let mut found: Vec<(f64, u32)> = Vec::with_capacity(count + 1);
+        measure: impl Fn(f64) -> f64,
+        mut exact: impl FnMut(u32, f64) -> Result<Option<f64>, E>,
+        search: &mut Search,
+    ) -> Result<(), E> {
+        let Search { open, found } = search;
+        open.clear();
+        found.clear();
         if count == 0 {
-            return Ok(found);
+            return Ok(());
         }
-        let mut open = BinaryHeap::new();
+        // What is farther than this is not among the nearest.
+        let (mut worst, mut bound) = (f64::INFINITY, f64::INFINITY);
         let top = self.levels.len() - 1;
         let mut node = Some((top, 0..self.levels[top].len()));
         while let Some((level, range)) = node.take() {
             let start = range.start;
-            for (offset, bounds) in self.levels[level][range].iter().enumerate() {
-                let distance = lower(bounds);
-                if found.len() == count && found.last().is_some_and(|(worst, _)| distance > *worst) {
-                    continue;
+            if level > 0 {
+                for (offset, bounds) in self.levels[level][range].iter().enumerate() {
+                    let least = lower(bounds);
+                    if least <= bound {
+                        open.push(Open { least, level, index: start + offset });
+                    }
                 }
-                open.push(Open { distance, level, index: start + offset });
+            } else {
+                let mut near = [(0.0, 0_u32); NODE];
+                // A tree of one level may have a root of any size up to that of a node.
+                let mut kept = 0;
+                for (offset, bounds) in self.levels[0][range].iter().enumerate() {
+                    let least = lower(bounds);
+                    if least <= bound {
+                        near[kept] = (least, self.numbers[start + offset]);
+                        kept += 1;
+                    }
+                }
+                near[..kept].sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+                for (least, number) in &near[..kept] {
+                    if *least > bound {
+                        break;
+                    }
+                    let Some(distance) = exact(*number, worst)? else { continue };
+                    let place = found.partition_point(|known| {
+                        known.0.total_cmp(&distance).then(known.1.cmp(number)) == Ordering::Less
+                    });
+                    if place < count {
+                        found.truncate(count - 1);
+                        found.insert(place, (distance, *number));
+                        if found.len() == count {
+                            worst = found[count - 1].0;
+                            bound = measure(worst);
+                        }
+                    }
+                }
             }
-            while let Some(next) = open.pop() {
-                if found.len() == count && found.last().is_some_and(|(worst, _)| next.distance > *worst) {
-                    return Ok(found);
-                }
-                if next.level > 0 {
-                    let below = &self.levels[next.level - 1];
-                    node =
-                        Some((next.level - 1, next.index * NODE..((next.index + 1) * NODE).min(below.len())));
-                    break;
-                }
-                let number = self.numbers[next.index];
-                let Some(distance) = exact(number)? else { continue };
-                let place = found.partition_point(|known| {
-                    known.0.total_cmp(&distance).then(known.1.cmp(&number)) == Ordering::Less
-                });
-                if place < count {
-                    found.insert(place, (distance, number));
-                    found.truncate(count);
-                }
+            let Some(next) = open.pop() else { break };
+            if next.least > bound {
+                break;
             }
+            let below = self.levels[next.level - 1].len();
+            node = Some((next.level - 1, next.index * NODE..((next.index + 1) * NODE).min(below)));
         }
-        Ok(found)
+        Ok(())
     }
 }
 
-/// A node or a box that may still hold something near; the nearest comes first.
+/// A node that may still hold something near; the nearest comes first.
 struct Open {
-    distance: f64,
+    least: f64,
     level: usize,
     index: usize,
 }
 
 impl Ord for Open {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.distance.total_cmp(&self.distance).then(other.level.cmp(&self.level))
+        other.least.total_cmp(&self.least).then(other.level.cmp(&self.level))
     }
 }
 
@@ -211,14 +241,16 @@ mod tests {
             let tree = PackedTree::pack(items.clone());
             for (query, _) in boxes::<2>(50, &mut random) {
                 let exact = |number: u32| Some(items[number as usize].0.distance_squared(&query));
-                let found = tree
-                    .nearest(7, |bounds| bounds.distance_squared(&query), |number| Ok::<_, ()>(exact(number)))
-                    .unwrap();
-                let mut expected: Vec<(f64, u32)> =
-                    (0..count).map(|number| (exact(number).unwrap(), number)).collect();
+                let mut search = Search::default();
+                let exact = |number: u32, _: f64| Ok::<_, ()>(exact(number));
+                let lower = |bounds: &Bounds<2>| bounds.distance_squared(&query);
+                tree.nearest(7, lower, |distance| distance, exact, &mut search).unwrap();
+                let mut expected: Vec<(f64, u32)> = (0..count)
+                    .map(|number| (items[number as usize].0.distance_squared(&query), number))
+                    .collect();
                 expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 expected.truncate(7);
-                assert_eq!(found, expected);
+                assert_eq!(search.found, expected);
             }
         }
     }

@@ -4,6 +4,7 @@ mod http_load;
 mod ingest;
 mod process;
 mod report;
+mod spatial;
 mod timeseries;
 
 use anyhow::{Result, bail};
@@ -34,9 +35,10 @@ pub fn bench(name: Option<&str>) -> Result<()> {
         "timeseries",
         "last value, gap filling and ASOF join over 50 million readings; peers DuckDB and chDB",
     );
+    let spatial = ("spatial", "the twelve questions of SpatialBench at scale 1; peers DuckDB and SedonaDB");
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
-        .chain([own, time_series])
+        .chain([own, time_series, spatial])
         .map(|(name, what)| format!("  {name:12} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
@@ -46,6 +48,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     };
     if name == own.0 {
         return ingest::bench();
+    }
+    if name == spatial.0 {
+        return spatial::bench();
     }
     if name == time_series.0 {
         return timeseries::bench();
