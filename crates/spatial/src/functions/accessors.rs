@@ -224,7 +224,7 @@ pub(crate) static MMAX: Definition =
 
 pub(crate) static IS_CLOSED: Definition = Definition::new(
     "st_isclosed",
-    "Whether every line ends where it starts; true for points and areas, false for an empty line",
+    "Whether every line ends where it starts; true for points and areas, false for an empty geometry",
     G,
     BOOLEAN,
     |call| call.each_shape::<BooleanArray, _>(|shape| Ok(Some(is_closed(shape)))),
@@ -372,11 +372,12 @@ fn extreme(call: &Call<'_>, index: usize, pick: fn(f64, f64) -> f64) -> Result<A
 }
 
 fn is_closed(shape: &Shape) -> bool {
+    if shape.is_empty() {
+        return false;
+    }
     match &shape.form {
-        Form::Line(line) => !line.is_empty() && line.first().map(|p| &p[..3]) == line.last().map(|p| &p[..3]),
-        Form::MultiLine(members) | Form::Collection(members) => {
-            !members.is_empty() && members.iter().all(is_closed)
-        }
+        Form::Line(line) => line.first().map(|p| &p[..3]) == line.last().map(|p| &p[..3]),
+        Form::MultiLine(members) | Form::Collection(members) => members.iter().all(is_closed),
         _ => true,
     }
 }

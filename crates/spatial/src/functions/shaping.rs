@@ -403,7 +403,7 @@ fn widest(polygon: &Polygon) -> Option<(f64, Point)> {
 
 pub(crate) static EXPAND: Definition = Definition::new(
     "st_expand",
-    "The bounding box made larger by a distance on every side, or by one in x and one in y, as a polygon; null for an empty geometry",
+    "The bounding box made larger by a distance on every side, or by one in x and one in y, as a polygon; an empty geometry as it is",
     &[&[G, ("distance", Kind::Number)], &[G, ("dx", Kind::Number), ("dy", Kind::Number)]],
     Output::Geometry,
     |call| {
@@ -414,7 +414,7 @@ pub(crate) static EXPAND: Definition = Definition::new(
             else {
                 return Ok(None);
             };
-            let Some(bounds) = geometry.bounding_rect() else { return Ok(None) };
+            let Some(bounds) = geometry.bounding_rect() else { return Ok(Some(encode(&geometry))) };
             let (x0, y0, x1, y1) =
                 (bounds.min().x - dx, bounds.min().y - dy, bounds.max().x + dx, bounds.max().y + dy);
             if x0 <= x1 && y0 <= y1 && [x0, y0, x1, y1].iter().all(|v| v.is_finite()) {
