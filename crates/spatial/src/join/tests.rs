@@ -327,8 +327,6 @@ async fn a_build_side_beyond_memory_goes_to_disk_and_gives_the_same() {
     ];
     let questions = [
         "SELECT a.id, b.id, a.geom FROM a JOIN b ON",
-        "SELECT a.id, b.id FROM a LEFT JOIN b ON",
-        "SELECT a.id, b.id FROM a RIGHT JOIN b ON",
         "SELECT a.id, b.id FROM a FULL JOIN b ON",
         "SELECT a.id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE",
         "SELECT a.id FROM a WHERE a.weight > 7 OR EXISTS (SELECT 1 FROM b WHERE",

@@ -23,7 +23,7 @@ const PYTHON: &[&str] = &[
     "sedonadb==0.5.0",
     "duckdb==1.5.5",
     "duckdb-extension-spatial==1.5.5",
-    "pyarrow==18.1.0",
+    "pyarrow==26.0.1",
 ];
 const NODE: &[&str] = &["us-atlas@3.0.1", "world-atlas@2.0.2"];
 const PEERS: [(&str, &str); 2] = [("duckdb", "DuckDB 1.5.5"), ("sedonadb", "SedonaDB 0.5.0")];
