@@ -43,8 +43,8 @@ fn options() -> Result<Options> {
             _ => only.push(argument),
         }
     }
-    let [data, queries] =
-        <[_; 2]>::try_from(folders).map_err(|_| "spatial_bench DATA QUERIES [--results FOLDER] [--runs N] [q01 …]")?;
+    let [data, queries] = <[_; 2]>::try_from(folders)
+        .map_err(|_| "spatial_bench DATA QUERIES [--results FOLDER] [--runs N] [q01 …]")?;
     Ok(Options { data, queries, results, runs, explain, only })
 }
 

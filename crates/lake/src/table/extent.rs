@@ -151,9 +151,10 @@ fn area(filter: &Expr) -> Option<Bounds> {
                     None,
                 ) => Some(geometry),
                 ("st_dwithin", Some(distance)) => Some(widened(geometry, distance, distance)),
-                ("st_dwithinsphere" | "st_dwithinspheroid", Some(metres)) => {
-                    Some(widened_by_metres(geometry, metres))
-                }
+                (
+                    "st_dwithin_sphere" | "st_dwithin_spheroid" | "st_dwithinsphere" | "st_dwithinspheroid",
+                    Some(metres),
+                ) => Some(widened_by_metres(geometry, metres)),
                 _ => None,
             }
         }

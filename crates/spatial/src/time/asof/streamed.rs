@@ -153,7 +153,7 @@ impl ExecutionPlan for AsofStreamedExec {
             let mut output = None;
             if !all.is_empty() {
                 let _time = metrics.elapsed_compute().timer();
-                output = Some(Output::new(left, all, &rule, schema)?);
+                output = Some(Output::new(left, all, &rule, schema));
             }
             let size = context.session_config().batch_size();
             let batches = std::iter::from_fn(move || {
@@ -229,7 +229,7 @@ struct Notes {
     /// The batch in the upper half, the row in the lower.
     places: Vec<u64>,
     batches: Vec<RecordBatch>,
-    _reservation: MemoryReservation,
+    reservation: MemoryReservation,
 }
 
 impl Notes {
@@ -242,12 +242,8 @@ impl Notes {
     ) -> Result<Self> {
         let count = left.times.len();
         reservation.try_grow(count * 16)?;
-        let mut notes = Self {
-            times: vec![0; count],
-            places: vec![NOTHING; count],
-            batches: Vec::new(),
-            _reservation: reservation,
-        };
+        let mut notes =
+            Self { times: vec![0; count], places: vec![NOTHING; count], batches: Vec::new(), reservation };
         // The same keys in the same order have the same numbers; what the right side adds comes behind them.
         let types: Vec<_> = left.keys.iter().map(|column| column.data_type().clone()).collect();
         let (mut keys, mut numbers) = (Keys::new(&types)?, Vec::new());
@@ -284,7 +280,7 @@ impl Notes {
             }
             // A batch that nothing was noted of is not kept.
             if noted {
-                notes._reservation.try_grow(batch.get_array_memory_size())?;
+                notes.reservation.try_grow(batch.get_array_memory_size())?;
                 notes.batches.push(batch);
             }
         }
@@ -325,7 +321,7 @@ struct Output {
 }
 
 impl Output {
-    fn new(left: Arc<Left>, all: Vec<Notes>, rule: &Match, schema: SchemaRef) -> Result<Self> {
+    fn new(left: Arc<Left>, all: Vec<Notes>, rule: &Match, schema: SchemaRef) -> Self {
         let later = matches!(rule.operator, Operator::GtEq | Operator::Gt);
         let nearer = |one: i64, other: i64| if later { one > other } else { one < other };
         let width = left.batch.num_columns();
@@ -347,7 +343,7 @@ impl Output {
                     column.push(Arc::clone(values));
                 }
             }
-            reservations.push(notes._reservation);
+            reservations.push(notes.reservation);
         }
         for ends in left.starts.windows(2) {
             let own = &mut best[ends[0]..ends[1]];
@@ -361,7 +357,7 @@ impl Output {
             if later { own.iter_mut().for_each(&mut pass) } else { own.iter_mut().rev().for_each(&mut pass) }
         }
         let found = best.into_iter().map(|best| best.map(|(_, batch, row)| (batch, row))).collect();
-        Ok(Self { left, keeps_left: rule.keeps_left, schema, found, columns, next: 0, _notes: reservations })
+        Self { left, keeps_left: rule.keeps_left, schema, found, columns, next: 0, _notes: reservations }
     }
 
     /// The next rows, at most `size`; `None` at the end.
