@@ -248,7 +248,7 @@ impl Notes {
         let types: Vec<_> = left.keys.iter().map(|column| column.data_type().clone()).collect();
         let (mut keys, mut numbers) = (Keys::new(&types)?, Vec::new());
         keys.number(&left.keys, left.keys.first().map_or(1, Array::len), &mut numbers)?;
-        let mut cursors = vec![0_usize; left.starts.len()];
+        let mut cursors = vec![Cursor::default(); left.starts.len()];
         while let Some(batch) = right.next().await.transpose()? {
             let _time = metrics.elapsed_compute().timer();
             let columns = evaluate(rule.on.iter().map(|(_, key)| key), &batch)?;
@@ -265,16 +265,23 @@ impl Notes {
                     continue;
                 }
                 let time = times.value(row);
-                let own = &left.times[left.starts[key]..left.starts[key + 1]];
-                let Some(at) = place(rule.operator, own, time, &mut cursors[key]) else { continue };
-                let at = left.starts[key] + at;
+                let cursor = &mut cursors[key];
+                if !cursor.holds(rule.operator, time) {
+                    notes.put_down(cursor);
+                    let own = &left.times[left.starts[key]..left.starts[key + 1]];
+                    *cursor = Cursor::find(rule.operator, own, left.starts[key], time);
+                    if cursor.slot != NO_SLOT {
+                        (cursor.time, cursor.place) =
+                            (notes.times[cursor.slot as usize], notes.places[cursor.slot as usize]);
+                    }
+                }
                 let nearer = match rule.operator {
-                    Operator::GtEq | Operator::Gt => time > notes.times[at],
-                    _ => time < notes.times[at],
+                    Operator::GtEq | Operator::Gt => time > cursor.time,
+                    _ => time < cursor.time,
                 };
-                if notes.places[at] == NOTHING || nearer {
-                    notes.times[at] = time;
-                    notes.places[at] = batch_place | row as u64;
+                if cursor.slot != NO_SLOT && (cursor.place == NOTHING || nearer) {
+                    cursor.time = time;
+                    cursor.place = batch_place | row as u64;
                     noted = true;
                 }
             }
@@ -284,26 +291,67 @@ impl Notes {
                 notes.batches.push(batch);
             }
         }
+        for cursor in &cursors {
+            notes.put_down(cursor);
+        }
         Ok(notes)
+    }
+
+    fn put_down(&mut self, cursor: &Cursor) {
+        if cursor.slot != NO_SLOT {
+            self.times[cursor.slot as usize] = cursor.time;
+            self.places[cursor.slot as usize] = cursor.place;
+        }
     }
 }
 
-/// Which of a key's left times a right time is noted at. `cursor` is how many of them lay before the last one asked for.
-fn place(operator: Operator, own: &[i64], time: i64, cursor: &mut usize) -> Option<usize> {
-    // For `>=` and `<` the times equal to it are behind it, for `>` and `<=` before.
-    let with_equal = matches!(operator, Operator::Gt | Operator::LtEq);
-    let before = |left: i64| left < time || with_equal && left == time;
-    let fits = |at: usize| (at == 0 || before(own[at - 1])) && (at == own.len() || !before(own[at]));
-    if !fits(*cursor) {
-        *cursor = if *cursor < own.len() && fits(*cursor + 1) {
-            *cursor + 1
-        } else {
-            own.partition_point(|left| before(*left))
-        };
+/// Where right rows of a key are being noted, and what is noted there: neighbours in time are noted at one left time, and
+/// the large columns of all left times are touched only when that changes.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    /// The right times from `low` to `high` are noted at the left time `slot`, or nowhere if that is `NO_SLOT`.
+    low: i64,
+    high: i64,
+    time: i64,
+    place: u64,
+    slot: u32,
+}
+
+/// Marks a cursor whose right times no left time asks for.
+const NO_SLOT: u32 = u32::MAX;
+
+impl Default for Cursor {
+    /// Holds no time at all.
+    fn default() -> Self {
+        Self { low: i64::MAX, high: i64::MIN, time: 0, place: NOTHING, slot: NO_SLOT }
     }
-    match operator {
-        Operator::GtEq | Operator::Gt => (*cursor < own.len()).then_some(*cursor),
-        _ => cursor.checked_sub(1),
+}
+
+impl Cursor {
+    /// Whether a right time belongs where the cursor stands. For `>=` and `<` the left time before the range is shut out
+    /// of it and the one at its end is in it; for `>` and `<=` the other way round.
+    fn holds(&self, operator: Operator, time: i64) -> bool {
+        match operator {
+            Operator::GtEq | Operator::Lt => {
+                (self.low < time || self.low == i64::MIN) && time <= self.high && self.low <= self.high
+            }
+            _ => self.low <= time && (time < self.high || self.high == i64::MAX) && self.low <= self.high,
+        }
+    }
+
+    fn find(operator: Operator, own: &[i64], start: usize, time: i64) -> Self {
+        let count = match operator {
+            Operator::GtEq | Operator::Lt => own.partition_point(|left| *left < time),
+            _ => own.partition_point(|left| *left <= time),
+        };
+        let low = count.checked_sub(1).map_or(i64::MIN, |before| own[before]);
+        let high = own.get(count).copied().unwrap_or(i64::MAX);
+        let at = match operator {
+            Operator::GtEq | Operator::Gt => (count < own.len()).then_some(count),
+            _ => count.checked_sub(1),
+        };
+        let slot = at.map_or(NO_SLOT, |at| (start + at) as u32);
+        Self { low, high, time: 0, place: NOTHING, slot }
     }
 }
 
