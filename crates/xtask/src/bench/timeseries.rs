@@ -13,6 +13,8 @@ use crate::setup::target;
 
 const RUNS: usize = 3;
 const PEERS: [&str; 2] = ["duckdb==1.5.5", "chdb==4.4.0"];
+/// The seconds of each run, and the values of the one row.
+type Answer = (Vec<f64>, Vec<f64>);
 /// What is asked; the peers' words are in `timeseries.py`.
 const QUERIES: [(&str, &str); 3] = [
     (
@@ -67,7 +69,7 @@ fn peers(folder: &Path) -> Result<std::path::PathBuf> {
 }
 
 /// For each query the seconds of each run, and the answer.
-fn ask(command: &mut Command) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
+fn ask(command: &mut Command) -> Result<Vec<Answer>> {
     let told = output(command).with_context(|| format!("failed: {command:?}"))?;
     let numbers = |text: &str| -> Result<Vec<f64>> {
         text.split_whitespace()
@@ -82,7 +84,7 @@ fn ask(command: &mut Command) -> Result<Vec<(Vec<f64>, Vec<f64>)>> {
         .collect()
 }
 
-fn report(systems: &[(&str, Vec<(Vec<f64>, Vec<f64>)>)]) -> Result<String> {
+fn report(systems: &[(&str, Vec<Answer>)]) -> Result<String> {
     let mut text = format!("# Time series\n\n`cargo xtask bench timeseries` on {}\n\n", machine(&[]));
     text += "50 million readings of 100,000 entities in six hours, as they come in (sorted by time, each entity silent in a fifth \
              of its half hours), and 5 million events: two Parquet files, read from the page cache. Two threads each; the best of three runs, \
