@@ -239,7 +239,7 @@ mod tests {
         let empty = point(f64::NAN, f64::NAN);
         let rows = [Some(point(24.940_000_1, 60.17)), None, Some(damaged), Some(empty)];
         let columns = boxes(&rows.into_iter().collect::<BinaryArray>());
-        let [xmin, ymin, xmax, ymax] = columns.each_ref().map(|column| column.as_primitive::<Float32Type>());
+        let [xmin, ymin, xmax, ymax] = columns.each_ref().map(AsArray::as_primitive::<Float32Type>);
         assert!(f64::from(xmin.value(0)) <= 24.940_000_1 && f64::from(xmax.value(0)) >= 24.940_000_1);
         assert!(f64::from(ymin.value(0)) <= 60.17 && f64::from(ymax.value(0)) >= 60.17);
         assert!(xmin.value(1) > xmax.value(1) && xmin.value(3) > xmax.value(3));

@@ -602,7 +602,7 @@ async fn boxes_prune_new_files_and_leave_those_that_are_older_alone() {
         Arc::new(always),
     ));
     let ask = async |sql: &str| context.sql(sql).await.unwrap().collect().await.unwrap();
-    let hex: String = point(24.0, 60.0).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = point(24.0, 60.0).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let near = format!("st_intersects(geom, X'{hex}')");
     let rows = ask(&format!("SELECT array_agg(n ORDER BY n) FROM t WHERE {near}")).await;
     let shown = arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap();
