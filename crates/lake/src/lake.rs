@@ -86,10 +86,10 @@ impl Lake {
                 }
             }
         });
-        let opened: Vec<Option<LakeTable>> = opened.buffered(OPEN_AT_ONCE).try_collect().await?;
+        let opened: Vec<Option<Arc<LakeTable>>> = opened.buffered(OPEN_AT_ONCE).try_collect().await?;
         let mut known = self.known_mut();
         for table in opened.into_iter().flatten() {
-            known.insert(table.name().clone(), Arc::new(table));
+            known.insert(table.name().clone(), table);
         }
         Ok(())
     }
@@ -110,11 +110,10 @@ impl Lake {
         } else {
             let log_store = self.storage.log_store(&spec.name)?;
             let there = LakeTable::open(&spec.name, log_store.clone(), limit).await?;
-            Arc::new(if let Some(table) = there {
-                table
-            } else {
-                LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?
-            })
+            match there {
+                Some(table) => table,
+                None => LakeTable::create(&spec, log_store, limit, self.options.checkpoint_interval).await?,
+            }
         };
         table.fit(&spec).await?;
         self.known_mut().insert(spec.name.clone(), Arc::clone(&table));
@@ -164,7 +163,7 @@ impl TableStore for Lake {
                 let log_store = self.storage.log_store(name)?;
                 let there = LakeTable::open(name, log_store, self.options.fresh_limit_bytes).await?;
                 if let Some(table) = there {
-                    self.known_mut().insert(name.clone(), Arc::new(table));
+                    self.known_mut().insert(name.clone(), table);
                 }
             }
         }

@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 12;
 /// The key in a commit's information that names its writer.
 const WRITER_KEY: &str = "twinlakeWriter";
 
-/// Says that a commit runs, for as long as it lives: also when the commit is given up in between.
+/// Says that a commit runs, for as long as it lives.
 struct Committing<'a>(&'a AtomicBool);
 
 impl<'a> Committing<'a> {
@@ -67,12 +67,22 @@ fn lost_the_race(error: &DeltaTableError) -> bool {
 impl LakeTable {
     /// Commits a writer's fresh rows. With a sequence the commit is idempotent; without one (rows that stand for no
     /// log) it is not. Gives the version that holds the rows.
+    ///
+    /// A caller that gives up does not stop it: what has been handed to the storage may land later than any look for it,
+    /// and then its rows would be there twice, as fresh ones and as committed ones.
     pub(crate) async fn commit_rows(
         &self,
         writer: &str,
         sequence: Option<u64>,
         mode: WriteMode,
     ) -> Result<u64> {
+        let table = self.itself.upgrade().ok_or_else(|| Error::internal("the table has been closed"))?;
+        let writer = writer.to_owned();
+        let commit = tokio::spawn(async move { table.commit_to_its_end(&writer, sequence, mode).await });
+        commit.await.map_err(Error::internal)?
+    }
+
+    async fn commit_to_its_end(&self, writer: &str, sequence: Option<u64>, mode: WriteMode) -> Result<u64> {
         let mut side = self.write_side.lock().await;
         let side = &mut *side;
         let _committing = Committing::start(&self.committing);
@@ -92,7 +102,7 @@ impl LakeTable {
         let written = files::write(self.log_store.object_store(None), state, schema, batches).await;
         let adds = written.map_err(|error| error::delta(&self.system, &error))?;
         for attempt in 1..=ATTEMPTS {
-            // Noted before the attempt: if this future is dropped in between, the next look settles it.
+            // Noted before the attempt: when it fails, the next look settles whether it reached storage.
             side.in_doubt = Some(InDoubt {
                 writer: writer.to_owned(),
                 sequence,

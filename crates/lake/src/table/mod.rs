@@ -4,7 +4,7 @@
 //! one value behind one lock, and it is only ever exchanged as a whole. A commit writes the new version to storage
 //! first; until it has exchanged the value, nobody in this process looks for newer versions (the look needs the
 //! write side's lock), so readers go on with the old version and the rows still fresh. When a commit's fate is
-//! unknown (storage failed, or the caller gave up in between), its files and sequence are noted before it starts, and
+//! unknown (storage failed), its files and sequence are noted before it starts, and
 //! the next look at the storage settles whether the rows are there.
 
 mod cell;
@@ -23,7 +23,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -65,6 +65,8 @@ pub struct TableStats {
 
 /// A table of the lake. Reads, writes and looks for news are safe from any task at any time.
 pub struct LakeTable {
+    /// For work that outlives its caller.
+    itself: Weak<Self>,
     name: TableName,
     /// For errors: the table with its location.
     system: String,
@@ -140,13 +142,14 @@ fn bytes_of(rows: &RecordBatch) -> usize {
 }
 
 impl LakeTable {
-    async fn new(name: TableName, table: DeltaTable, fresh_limit_bytes: usize) -> Result<Self> {
+    async fn new(name: TableName, table: DeltaTable, fresh_limit_bytes: usize) -> Result<Arc<Self>> {
         let system = format!("table {name} at {}", table.table_url());
         let state = table.snapshot().map_err(|error| error::delta(&system, &error))?.clone();
         let committed = scan_of(&system, &table).await?;
         let schema = extent::visible(&committed.schema());
         let replacers = commit::replacers(&table).await;
-        Ok(Self {
+        Ok(Arc::new_cyclic(|itself| Self {
+            itself: Weak::clone(itself),
             name,
             log_store: table.log_store(),
             fresh_limit_bytes,
@@ -154,7 +157,7 @@ impl LakeTable {
             committing: AtomicBool::new(false),
             readable: RwLock::new(Readable { state, committed, schema, fresh: BTreeMap::new(), replacers }),
             system,
-        })
+        }))
     }
 
     /// The readable value is exchanged in single statements, so a panic elsewhere leaves it whole.

@@ -1,5 +1,7 @@
 //! Opening, creating and widening a table.
 
+use std::sync::Arc;
+
 use arrow::datatypes::Schema;
 use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -35,7 +37,7 @@ impl LakeTable {
         name: &TableName,
         log_store: LogStoreRef,
         fresh_limit_bytes: usize,
-    ) -> Result<Option<Self>> {
+    ) -> Result<Option<Arc<Self>>> {
         let system = format!("table {name} at {}", log_store.root_url());
         // Asked first: what loading says of a place without a table differs from store to store.
         if !log_store.is_delta_table_location().await.map_err(|error| error::delta(&system, &error))? {
@@ -55,7 +57,7 @@ impl LakeTable {
         log_store: LogStoreRef,
         fresh_limit_bytes: usize,
         checkpoint_interval: u64,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         let schema = stored_schema(&spec.name, &spec.schema)?;
         let hidden = extent::fields(&schema);
         let fields: Vec<_> =
