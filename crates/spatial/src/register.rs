@@ -335,8 +335,12 @@ pub fn register(context: &SessionContext) -> Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::definition::Output;
-    use crate::testing::eval;
+    use arrow::datatypes::DataType;
+    use datafusion::common::ScalarValue;
+
+    use crate::definition::{Kind, Output};
+    use crate::shape::{Dimensions, Form, Shape};
+    use crate::testing::{eval, invoke};
 
     #[test]
     fn null_in_null_out() {
@@ -350,6 +354,102 @@ mod tests {
                 assert_eq!(eval(&call), "NULL", "{call}");
             }
         }
+    }
+
+    /// Whatever comes in, a function answers or says what is wrong; none panics.
+    #[test]
+    fn odd_input_is_an_answer_or_an_error() {
+        let geometries: Vec<ScalarValue> = [
+            "POINT(0 0)",
+            "POINT(1e200 -1e200)",
+            "POINT EMPTY",
+            "LINESTRING(0 0,0 0)",
+            "LINESTRING(0 0,1 1,0 0,1 1)",
+            "LINESTRING(0 0,2 2,2 0,0 2,0 0)",
+            "LINESTRING Z (0 0 1,5 5 2)",
+            "LINESTRING M (0 0 1,5 5 2,6 6 9)",
+            "LINESTRING EMPTY",
+            "POLYGON((0 0,0 0,0 0,0 0))",
+            "POLYGON((0 0,5 0,0 0,5 0,0 0))",
+            "POLYGON((0 0,2 2,2 0,0 2,0 0))",
+            "POLYGON((0 0,9 0,9 9,0 9,0 0),(0 0,9 0,9 9,0 9,0 0))",
+            "POLYGON((0 0,9 0,9 9,0 9,0 0),(20 20,21 20,21 21,20 20))",
+            "POLYGON((179 0,-179 0,-179 1,179 1,179 0))",
+            "POLYGON((0 90,90 90,180 90,-90 90,0 90))",
+            "POLYGON((0 0,1e-300 0,0 1e-300,0 0))",
+            "POLYGON EMPTY",
+            "MULTIPOINT((1 1),EMPTY,(1 1))",
+            "MULTILINESTRING((0 0,1 1),EMPTY,(1 1,0 0))",
+            "MULTIPOLYGON(((0 0,4 0,4 4,0 4,0 0)),((2 2,6 2,6 6,2 6,2 2)),EMPTY)",
+            "GEOMETRYCOLLECTION(POINT EMPTY,GEOMETRYCOLLECTION(POLYGON((0 0,1 0,1 1,0 0)),LINESTRING(0 0,1 1)))",
+            "GEOMETRYCOLLECTION EMPTY",
+        ]
+        .iter()
+        .map(|wkt| Shape::from_wkt(wkt).unwrap().0.encode())
+        .chain([vec![], vec![1, 3], vec![0; 40], vec![255; 40]])
+        .chain([Shape::new(Form::Point(Some([f64::NAN, 1.0, 0.0, 0.0])), Dimensions::default()).encode()])
+        .map(|bytes| ScalarValue::Binary(Some(bytes)))
+        .collect();
+        let mut state = 7_u64;
+        let mut pick = |count: usize| {
+            // Knuth 1997, the linear congruential generator of MMIX.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % count
+        };
+        let numbers = [0.0, -1.0, 0.5, 1.0, 7.25, 1e6, 1e-9, f64::NAN, f64::INFINITY];
+        let integers = [0, -1, 1, 2, 9, 15, 599_686_042_433_355_775, i64::MAX, i64::MIN];
+        let texts =
+            ["", "x", "POINT(1 2)", "NDR", "ezs42", "T*F**FFF*", "1 day", "quad_segs=2 join=mitre", "{}"];
+        let mut calls = 0;
+        for definition in super::definitions() {
+            for overload in definition.overloads {
+                for _ in 0..120 {
+                    let arguments: Vec<ScalarValue> = overload
+                        .iter()
+                        .map(|(name, kind)| match kind {
+                            // Fine cells of large areas take long.
+                            Kind::Integer if *name == "resolution" => {
+                                ScalarValue::Int64(Some([-1, 0, 3, 16][pick(4)]))
+                            }
+                            Kind::Geometry | Kind::Bytes => geometries[pick(geometries.len())].clone(),
+                            Kind::Number => ScalarValue::Float64(Some(numbers[pick(numbers.len())])),
+                            Kind::Integer => ScalarValue::Int64(Some(integers[pick(integers.len())])),
+                            Kind::Text | Kind::TextOrInteger => {
+                                ScalarValue::Utf8(Some(texts[pick(texts.len())].to_owned()))
+                            }
+                            Kind::Crs => ScalarValue::Utf8(Some("EPSG:3857".to_owned())),
+                            Kind::Boolean => ScalarValue::Boolean(Some(pick(2) == 0)),
+                            Kind::Timestamp => {
+                                ScalarValue::TimestampMicrosecond(Some(5_000_000), Some("UTC".into()))
+                            }
+                            Kind::Interval => ScalarValue::new_interval_mdn(0, 1, 0),
+                            Kind::Geometries => {
+                                let items: Vec<ScalarValue> = (0..pick(4))
+                                    .map(|_| geometries[pick(geometries.len())].clone())
+                                    .collect();
+                                ScalarValue::List(ScalarValue::new_list_nullable(&items, &DataType::Binary))
+                            }
+                            Kind::Integers => {
+                                let items: Vec<ScalarValue> = (0..pick(4))
+                                    .map(|_| ScalarValue::Int64(Some(integers[pick(integers.len())])))
+                                    .collect();
+                                ScalarValue::List(ScalarValue::new_list_nullable(&items, &DataType::Int64))
+                            }
+                            Kind::Struct => ScalarValue::Null,
+                        })
+                        .collect();
+                    calls += 1;
+                    if let Err(message) = invoke(definition.name, &arguments) {
+                        assert!(
+                            !message.contains("a defect"),
+                            "{}({arguments:?}): {message}",
+                            definition.name
+                        );
+                    }
+                }
+            }
+        }
+        assert!(calls > 20_000, "{calls}");
     }
 
     #[test]

@@ -520,12 +520,12 @@ pub(crate) fn normal(geometry: &geo::Geometry) -> geo::Geometry {
         }
         G::MultiLineString(lines) => {
             let mut lines: Vec<_> = lines.iter().map(normal_line).collect();
-            lines.sort_by(|a, b| compare(b, a));
+            lines.sort_by(|a, b| by_size(b, a));
             geo::MultiLineString::new(lines).into()
         }
         G::MultiPolygon(polygons) => {
             let mut polygons: Vec<_> = polygons.iter().map(normal_polygon).collect();
-            polygons.sort_by(|a, b| compare(b.exterior(), a.exterior()));
+            polygons.sort_by(|a, b| by_size(b.exterior(), a.exterior()));
             geo::MultiPolygon::new(polygons).into()
         }
         G::GeometryCollection(members) => {
@@ -534,13 +534,18 @@ pub(crate) fn normal(geometry: &geo::Geometry) -> geo::Geometry {
                 let kind = |g: &G| Shape::of(g).code();
                 kind(b).cmp(&kind(a)).then_with(|| {
                     let coords = |g: &G| geo::LineString::new(geo::CoordsIter::coords_iter(g).collect());
-                    compare(&coords(b), &coords(a))
+                    by_size(&coords(b), &coords(a))
                 })
             });
             G::GeometryCollection(geo::GeometryCollection::new_from(members))
         }
         other => other.clone(),
     }
+}
+
+/// More points are larger; else the coordinates decide.
+fn by_size(a: &geo::LineString, b: &geo::LineString) -> std::cmp::Ordering {
+    a.0.len().cmp(&b.0.len()).then_with(|| compare(a, b))
 }
 
 fn normal_line(line: &geo::LineString) -> geo::LineString {
@@ -565,7 +570,7 @@ fn normal_polygon(polygon: &geo::Polygon) -> geo::Polygon {
         line
     };
     let mut holes: Vec<_> = polygon.interiors().iter().map(|hole| ring(hole, false)).collect();
-    holes.sort_by(|a, b| compare(b, a));
+    holes.sort_by(|a, b| by_size(b, a));
     geo::Polygon::new(ring(polygon.exterior(), true), holes)
 }
 

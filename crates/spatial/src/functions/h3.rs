@@ -7,7 +7,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Result;
-use geo::Geometry;
+use geo::{Distance, Geometry, Haversine};
 use h3o::geom::{ContainmentMode, PlotterBuilder, TilerBuilder};
 use h3o::{CellIndex, LatLng};
 
@@ -286,6 +286,12 @@ fn fill(
     level: h3o::Resolution,
     mode: ContainmentMode,
 ) -> Result<Vec<CellIndex>> {
+    // The outline alone takes a cell an edge length or so.
+    let outline_m: f64 = crate::metric::segments(geometry)
+        .iter()
+        .map(|line| Haversine.distance(line.start.into(), line.end.into()))
+        .sum();
+    check_count(call, (outline_m / level.edge_length_m()) as u64)?;
     let mut cells: Vec<CellIndex> = Vec::new();
     for part in singles(geometry) {
         match part {

@@ -380,7 +380,7 @@ fn clearance(geometry: &Geometry) -> Option<(f64, Coord, Coord)> {
             let candidates: &[Coord] =
                 if part.start == vertex || part.end == vertex { &[] } else { &[foot(vertex, part).0] };
             let ends = [part.start, part.end];
-            for place in candidates.iter().chain(&ends).filter(|place| **place != vertex) {
+            for place in candidates.iter().chain(ends.iter().filter(|end| **end != vertex)) {
                 let distance = (vertex.x - place.x).hypot(vertex.y - place.y);
                 if best.is_none_or(|(known, ..)| distance < known) {
                     best = Some((distance, *place, vertex));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StructArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_err};
-use geo::{BoundingRect, Coord, Geometry, LineString, MapCoords, Polygon, RemoveRepeatedPoints};
+use geo::{BoundingRect, Coord, CoordsIter, Geometry, LineString, MapCoords, Polygon, RemoveRepeatedPoints};
 use twinlake_contracts::{EXTENSION_NAME, WKB_EXTENSION, geometry_field};
 
 use super::shaping::singles;
@@ -113,6 +113,9 @@ pub(crate) static AS_MVT_GEOM: Definition = Definition {
                 x: (c.x - bounds.min().x) / bounds.width() * extent,
                 y: (bounds.max().y - c.y) / bounds.height() * extent,
             });
+            if placed.coords_iter().any(|c| !c.x.is_finite() || !c.y.is_finite()) {
+                return call.error("the geometry is too far from the bounds");
+            }
             let buffer = buffer as f64;
             let window = clip.then(|| rectangle(-buffer, -buffer, extent + buffer, extent + buffer));
             Ok(in_tile(&placed, window.as_ref()).map(|geometry| encode(&geometry)))
@@ -138,7 +141,7 @@ fn in_tile(geometry: &Geometry, window: Option<&Polygon>) -> Option<Geometry> {
     let inside = |c: &Coord| {
         window.is_none_or(|w| c.x >= w.min().x && c.x <= w.max().x && c.y >= w.min().y && c.y <= w.max().y)
     };
-    let round = |c: Coord| Coord { x: c.x.round() + 0.0, y: c.y.round() + 0.0 };
+    let round = |c: Coord| Coord { x: c.x.round_ties_even() + 0.0, y: c.y.round_ties_even() + 0.0 };
     let dimension = type_dimension(geometry);
     let (mut points, mut lines, mut areas) = (Vec::new(), Vec::new(), Vec::new());
     for part in singles(geometry) {
@@ -165,7 +168,7 @@ fn in_tile(geometry: &Geometry, window: Option<&Polygon>) -> Option<Geometry> {
         }
     }
     if !areas.is_empty() {
-        let whole: Geometry = geo::MultiPolygon::new(std::mem::take(&mut areas)).into();
+        let whole: Geometry = geo::MultiPolygon::new(std::mem::take(&mut areas)).map_coords(round).into();
         let whole = if valid::check(&whole).is_ok() { whole } else { valid::repair(&whole) };
         let rect = window.unwrap_or(bounds);
         let frame =

@@ -216,16 +216,21 @@ fn crossing(s: &Segment, t: &Segment) -> Coord {
     middle
 }
 
-/// Rounds to a multiple of the cell size, without a negative zero.
+/// Rounds to a multiple of the cell size, half a cell up, without a negative zero.
 pub(crate) fn round_to(value: f64, grid: f64) -> f64 {
-    // A cell size such as 0.001 is not a number of binary fractions: its reciprocal is, so divide by it.
+    round_with(value, grid, RoundTiesUp::round_ties_up)
+}
+
+/// Rounds to a multiple of the cell size, half a cell to the even one, as `st_snaptogrid` of PostGIS does.
+pub(crate) fn round_even(value: f64, grid: f64) -> f64 {
+    round_with(value, grid, f64::round_ties_even)
+}
+
+fn round_with(value: f64, grid: f64, round: fn(f64) -> f64) -> f64 {
+    // A cell size such as 0.001 is no sum of binary fractions: its reciprocal is, so divide by that.
     let inverse = (1.0 / grid).round();
     let exact = inverse >= 1.0 && ((1.0 / inverse) - grid).abs() <= f64::EPSILON * grid;
-    let rounded = if exact {
-        (value * inverse).round_ties_up() / inverse
-    } else {
-        (value / grid).round_ties_up() * grid
-    };
+    let rounded = if exact { round(value * inverse) / inverse } else { round(value / grid) * grid };
     rounded + 0.0
 }
 

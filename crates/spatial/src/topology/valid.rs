@@ -134,10 +134,13 @@ fn check_self_touch(ring: &LineString) -> Result<(), Fault> {
     let mut parts = Parts::default();
     parts.ring(ring, 0, 1);
     let plane = parts.arrange(None);
-    match (0..plane.nodes.len()).find(|node| plane.around[*node].len() != 2) {
-        Some(node) => fault("Ring Self-intersection", Some(plane.nodes[node].at)),
-        None => Ok(()),
-    }
+    let Some(node) = (0..plane.nodes.len()).find(|node| plane.around[*node].len() != 2) else {
+        return Ok(());
+    };
+    // A ring that crosses itself is inside out somewhere or inside twice; one that only touches itself is not.
+    let crosses = (0..plane.faces() as u32).any(|face| !(0..=1).contains(&plane.winding(face)[0]))
+        || plane.edges.iter().any(|edge| edge.rings[0] > 1);
+    fault(if crosses { "Self-intersection" } else { "Ring Self-intersection" }, Some(plane.nodes[node].at))
 }
 
 fn check_polygons(polygons: &MultiPolygon) -> Result<(), Fault> {
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn names_the_fault_and_its_place() {
         assert_eq!(reason(wkt! { POLYGON((0. 0.,4. 0.,4. 4.,0. 4.,0. 0.)) }), "valid");
-        assert_eq!(reason(wkt! { POLYGON((0. 0.,2. 2.,2. 0.,0. 2.,0. 0.)) }), "Ring Self-intersection[1 1]");
+        assert_eq!(reason(wkt! { POLYGON((0. 0.,2. 2.,2. 0.,0. 2.,0. 0.)) }), "Self-intersection[1 1]");
         assert_eq!(
             reason(wkt! { POLYGON((0. 0.,4. 0.,4. 4.,0. 4.,0. 0.),(5. 5.,6. 5.,6. 6.,5. 5.)) }),
             "Hole lies outside shell[5 5]"
