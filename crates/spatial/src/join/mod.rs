@@ -10,8 +10,8 @@
 //!   `st_distance(a, b) < d`, `<=`, turned round, and the same with `st_distancesphere` and `st_distancespheroid`;
 //! - the nearest: `st_knn(a, b, k)`, `st_knn_sphere(a, b, k)`.
 //!
-//! Two-sided bounds on time or another number (`abs(a.ts - b.ts) <= INTERVAL '30 seconds'`, `a.ts BETWEEN b.ts - i AND
-//! b.ts + i`, overlapping periods) become the third axis of the index. All other conditions are checked on each pair
+//! Two-sided bounds on time or another number (`a.ts BETWEEN b.ts - i AND b.ts + i`, `abs(a.n - b.n) <= c` of numbers,
+//! overlapping periods) become the third axis of the index. All other conditions are checked on each pair
 //! that is left, so the result is that of the nested loops, row for row.
 
 mod area;
