@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -49,9 +50,18 @@ pub fn test_data(what: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, never given twice. It lies below the ports that systems hand out by themselves
+/// (Linux from 32,768, others from 49,152), so that nobody gets it by chance while its server is being restarted.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let start = std::process::id().wrapping_mul(97);
+    (0..COUNT)
+        .map(|_| FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("no port is free")
 }
 
 /// Runs the binary in `folder` to its end.
@@ -96,7 +106,8 @@ pub struct Running {
 impl Running {
     /// Starts the binary in `folder`; standard error goes to a file there.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let errors = folder.join(format!("stderr-{}.txt", free_port()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let errors = folder.join(format!("stderr-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed)));
         let child = Command::new(binary())
             .current_dir(folder)
             .args(arguments)
