@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use twinlake_catalog::Catalog;
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
@@ -17,6 +18,7 @@ pub struct Town {
     pub lake: Arc<Lake>,
     pub engine: Arc<Engine>,
     pub twins: Arc<Twins>,
+    pub catalog: Arc<Catalog>,
     /// The name of this process among several on the lake.
     pub node: Option<String>,
 }
@@ -29,7 +31,12 @@ impl Town {
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;
-        Ok(Self { lake, engine, twins, node: settings.node.clone() })
+        let tables = texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
+        let catalog = Catalog::load(&engine, tables)?;
+        if let Some(who) = &settings.who {
+            twinlake_lake::set_who(who);
+        }
+        Ok(Self { lake, engine, twins, catalog, node: settings.node.clone() })
     }
 
     /// A SQL session that may read local files as tables: for the one who sits at the command line.

@@ -47,7 +47,7 @@ pub use cases::{Case, CaseInput, CaseMessage, CaseOutput, CaseResult, ExpectedRe
 pub use components::Components;
 pub use diagnostics::Diagnostics;
 pub use direct::{DirectIngest, DirectOptions};
-pub use lineage::{Edge, lineage};
+pub use lineage::{Edge, column_lineage, lineage};
 pub use model::{Pipeline, Settings, SinkNode, SourceKind, SourceNode, TransformNode};
 pub use plan::{Plan, load, validate};
 pub use runner::{RunReport, Runner};

@@ -113,10 +113,34 @@ impl Plan {
         (plan, found)
     }
 
+    /// Whether a sink's rows take the place of all rows of its table.
+    pub fn replaces(&self, sink: &str) -> bool {
+        self.mode(sink) == WriteMode::Replace
+    }
+
     /// How a sink's rows meet those that are there: files replace, messages are added.
     pub(crate) fn mode(&self, sink: &str) -> WriteMode {
         let messages = self.pipeline.fed_by_messages(&self.pipeline.sinks[sink].inputs);
         if messages { WriteMode::Append } else { WriteMode::Replace }
+    }
+
+    /// The place of every transform, in an order in which inputs come first.
+    pub(crate) fn contexts(
+        &self,
+        engine: &Arc<dyn SqlEngine>,
+    ) -> Vec<(String, TransformContext<'_>)> {
+        let context = |name| {
+            let node = &self.pipeline.transforms[name];
+            let schema = |input: &String| (input.clone(), Arc::clone(&self.schemas[input]));
+            TransformContext {
+                name,
+                messages: self.pipeline.fed_by_messages(&node.inputs),
+                inputs: node.inputs.iter().map(schema).collect(),
+                engine: Arc::clone(engine),
+                components: Arc::clone(&self.pipeline.components),
+            }
+        };
+        self.pipeline.order().into_iter().map(|name| (name.to_owned(), context(name))).collect()
     }
 
     /// New instances of all transforms, in an order in which inputs come first.
@@ -125,20 +149,9 @@ impl Plan {
         engine: &Arc<dyn SqlEngine>,
     ) -> Result<IndexMap<String, Box<dyn Transform>>, Error> {
         let mut instances = IndexMap::new();
-        for name in self.pipeline.order() {
-            let node = &self.pipeline.transforms[name];
-            let context = TransformContext {
-                name,
-                messages: self.pipeline.fed_by_messages(&node.inputs),
-                inputs: node
-                    .inputs
-                    .iter()
-                    .map(|input| (input.clone(), Arc::clone(&self.schemas[input])))
-                    .collect(),
-                engine: Arc::clone(engine),
-                components: Arc::clone(&self.pipeline.components),
-            };
-            instances.insert(name.to_owned(), node.builder.build(&context).await?);
+        for (name, context) in self.contexts(engine) {
+            let instance = self.pipeline.transforms[&name].builder.build(&context).await?;
+            instances.insert(name, instance);
         }
         Ok(instances)
     }

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use twinlake_contracts::{
-    Clock, Error, LoggedMessage, MessageLog, Result, Retry, SqlEngine, TableName, TableSpec, TableStore,
-    WriteMode, now_us,
+    Clock, Error, LoggedMessage, MessageLog, Result, Retry, RowGuard, SqlEngine, TableName, TableSpec,
+    TableStore, WriteMode, now_us,
 };
 
 use crate::epoch::Epochs;
@@ -36,6 +36,7 @@ pub struct Runner {
     engine: Arc<dyn SqlEngine>,
     stats: Arc<RunnerStats>,
     clock: Option<Arc<dyn Clock>>,
+    guard: Option<Arc<dyn RowGuard>>,
     pauses: Pauses,
 }
 
@@ -73,7 +74,14 @@ impl Runner {
     /// Prepares a run; nothing is opened yet.
     pub fn new(plan: Plan, store: Arc<dyn TableStore>, engine: Arc<dyn SqlEngine>) -> Self {
         let stats = Arc::new(RunnerStats::default());
-        Self { plan: Arc::new(plan), store, engine, stats, clock: None, pauses: Pauses::default() }
+        Self { plan: Arc::new(plan), store, engine, stats, clock: None, guard: None, pauses: Pauses::default() }
+    }
+
+    /// Lets a guard judge the rows that are about to enter tables.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Option<Arc<dyn RowGuard>>) -> Self {
+        self.guard = guard;
+        self
     }
 
     /// Takes the time that files become known from this clock.
@@ -116,6 +124,7 @@ impl Runner {
                 engine: &self.engine,
                 stats: &self.stats,
                 stop: &stop,
+                guard: self.guard.as_ref(),
                 pauses: self.pauses,
                 now_us: started_us,
             };
@@ -147,7 +156,7 @@ impl Runner {
         let (halt, halted) = watch::channel(*stop.borrow());
         let (epochs, newest) =
             Epochs::open(name, &self.store, &log, self.tables(), self.pauses, &self.stats, &halted).await?;
-        let mut flow = Flow::new(&self.plan, &self.engine).await?;
+        let mut flow = Flow::new(&self.plan, &self.engine).await?.guarded(self.guard.as_ref());
         epochs.restore(&mut flow)?;
         let (committed, committed_receiver) = watch::channel(epochs.complete);
         let (appended, appended_receiver) = watch::channel(log.last_sequence());
@@ -404,7 +413,8 @@ impl Work<'_> {
         tracing::warn!(%error, pause_ms = self.pause.as_millis(), "a transform failed; going back to the last commit");
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.runner.pauses.longest);
-        self.flow = Flow::new(&self.runner.plan, &self.runner.engine).await?;
+        let flow = Flow::new(&self.runner.plan, &self.runner.engine).await?;
+        self.flow = flow.guarded(self.runner.guard.as_ref());
         self.epochs.restore(&mut self.flow)?;
         self.boundary = self.boundary.max(self.position);
         self.position = self.epochs.complete;

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
+use twinlake_lake::CpuMeter;
 use twinlake_contracts::{
     Error, Horizon, Outcome, Parameters, Result, Snapshot, TableSpec, TableStore as _, TableWriter,
     WriteMode, now_us, timestamp_type,
@@ -44,6 +45,9 @@ pub(crate) struct Job {
     pub(crate) started_at_us: i64,
     pub(crate) run: watch::Sender<Run>,
     pub(crate) cancelled: Arc<AtomicBool>,
+    pub(crate) meter: CpuMeter,
+    /// Bytes of the columns that it was given.
+    pub(crate) bytes_read: i64,
 }
 
 impl Job {
