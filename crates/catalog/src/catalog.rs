@@ -87,7 +87,9 @@ impl Catalog {
             )
             .await?;
         let known: BTreeMap<String, String> = Rows::new(&known)?
-            .map(|row| (row.text("table_name").unwrap_or_default(), row.text("fingerprint").unwrap_or_default()))
+            .map(|row| {
+                (row.text("table_name").unwrap_or_default(), row.text("fingerprint").unwrap_or_default())
+            })
             .collect();
         let mut changed = Vec::new();
         for definition in self.definitions.values() {
@@ -109,7 +111,8 @@ impl Catalog {
             texts(&|(definition, _, _)| definition.description.clone()),
             texts(&|(_, text, _)| text.clone()),
             texts(&|(_, _, fingerprint)| fingerprint.clone()),
-            Arc::new(TimestampMicrosecondArray::from(vec![now_us(); changed.len()]).with_timezone("UTC")) as _,
+            Arc::new(TimestampMicrosecondArray::from(vec![now_us(); changed.len()]).with_timezone("UTC"))
+                as _,
         ];
         let rows = RecordBatch::try_new(definitions_schema(), columns)?;
         self.lake.append_meta("meta.definitions", DESCRIPTION, rows).await

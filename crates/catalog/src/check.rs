@@ -54,8 +54,11 @@ pub(crate) fn count(rule: &QualityRule, relation: &str, reference: &str) -> Opti
             };
             let named: Vec<String> =
                 theirs.iter().enumerate().map(|(at, column)| format!("{column} AS r{at}")).collect();
-            let on: Vec<String> =
-                columns.iter().enumerate().map(|(at, column)| format!("own.{column} = other.r{at}")).collect();
+            let on: Vec<String> = columns
+                .iter()
+                .enumerate()
+                .map(|(at, column)| format!("own.{column} = other.r{at}"))
+                .collect();
             let joined = format!(
                 "{relation} AS own LEFT JOIN (SELECT DISTINCT {}, true AS there FROM {reference}) AS other ON {}",
                 named.join(", "),
@@ -106,7 +109,8 @@ impl Catalog {
             }
             let Some(table) = self.lake().table(&definition.table) else {
                 if named {
-                    let known: Vec<String> = self.lake().tables().iter().map(|table| table.name().to_string()).collect();
+                    let known: Vec<String> =
+                        self.lake().tables().iter().map(|table| table.name().to_string()).collect();
                     return Err(Error::not_found(
                         "table",
                         definition.table.to_string(),
@@ -149,7 +153,11 @@ impl Catalog {
         Ok(results)
     }
 
-    async fn judge_table(&self, session: &Session, definition: &TableDefinition) -> Result<Vec<QualityResult>> {
+    async fn judge_table(
+        &self,
+        session: &Session,
+        definition: &TableDefinition,
+    ) -> Result<Vec<QualityResult>> {
         let mut results = judge_rows(session, definition).await?;
         for rule in definition.quality.iter().filter(|rule| !rule.is_row_wise()) {
             results.push(self.judge_whole(session, definition, rule).await?);
@@ -171,7 +179,9 @@ impl Catalog {
                 let reference = rule.table.as_ref().map(quoted_table).unwrap_or_default();
                 let counted = count(rule, &relation, &reference)
                     .ok_or_else(|| Error::internal(format!("the rule '{}' counts nothing", rule.label())))?;
-                let row = Rows::one(&session.collect(&counted.sql).await.map_err(|error| about(rule, definition, error))?)?;
+                let row = Rows::one(
+                    &session.collect(&counted.sql).await.map_err(|error| about(rule, definition, error))?,
+                )?;
                 let checked = row.integer("checked").unwrap_or(0);
                 let failed = row.integer("failed").unwrap_or(0);
                 let mut result = QualityResult::new(&definition.table, rule, checked, failed);
@@ -254,7 +264,8 @@ async fn freshness(
                 quoted(&column),
                 quoted_table(&definition.table)
             );
-            let row = Rows::one(&session.collect(&sql).await.map_err(|error| about(rule, definition, error))?)?;
+            let row =
+                Rows::one(&session.collect(&sql).await.map_err(|error| about(rule, definition, error))?)?;
             (row.integer("us"), row.integer("n").unwrap_or(0))
         }
         None => {
@@ -273,7 +284,9 @@ async fn freshness(
     result.passed = age.is_some_and(|age| age <= promise.0 as f64);
     result.detail = match age {
         None => "the table has no rows".to_owned(),
-        Some(age) if !result.passed => format!("the newest row is {age:.0} s old, promised are {} s", promise.0),
+        Some(age) if !result.passed => {
+            format!("the newest row is {age:.0} s old, promised are {} s", promise.0)
+        }
         Some(_) => String::new(),
     };
     Ok(result)

@@ -89,16 +89,22 @@ impl TableDefinition {
     pub fn check_columns<'a>(&'a self, known: &[&'a str]) -> Result<()> {
         let keys = self.keys.iter().flatten().map(|name| ("keys", name.as_str()));
         let named = self.columns.keys().map(|name| ("columns", name.as_str()));
-        let fresh = self.freshness.iter().filter_map(|own| own.column.as_deref()).map(|name| ("freshness", name));
-        let rules = self.quality.iter().flat_map(|rule| rule.named_columns().into_iter().map(|name| ("quality", name)));
+        let fresh =
+            self.freshness.iter().filter_map(|own| own.column.as_deref()).map(|name| ("freshness", name));
+        let rules = self
+            .quality
+            .iter()
+            .flat_map(|rule| rule.named_columns().into_iter().map(|name| ("quality", name)));
         for (place, name) in keys.chain(named).chain(fresh).chain(rules) {
             if !known.contains(&name) {
                 let error = Error::config(format!(
                     "the definition of table {} names a column '{name}' in {place}, but the table has none",
                     self.table
                 ));
-                let help = suggest(name, known.iter().copied())
-                    .map_or_else(|| format!("columns: {}", known.join(", ")), |near| format!("did you mean '{near}'?"));
+                let help = suggest(name, known.iter().copied()).map_or_else(
+                    || format!("columns: {}", known.join(", ")),
+                    |near| format!("did you mean '{near}'?"),
+                );
                 return Err(error.with_help(help));
             }
         }
@@ -181,7 +187,11 @@ severity = "stop"
             ("\"10m\"", "\"10 minutes\"", vec!["a.toml:8", "10 minutes"]),
             ("\"not_null\"", "\"not_nul\"", vec!["a.toml:14", "did you mean 'not_null'?"]),
             ("unit = \"m/s\"", "units = \"m/s\"", vec!["a.toml:11", "did you mean 'unit'?"]),
-            ("severity = \"stop\"", "severity = \"reject\"", vec!["a.toml:18", "unique", "cannot reject rows", "stop"]),
+            (
+                "severity = \"stop\"",
+                "severity = \"reject\"",
+                vec!["a.toml:18", "unique", "cannot reject rows", "stop"],
+            ),
             ("columns = [\"vehicle_id\"]", "min = 3", vec!["'min' does not belong to the rule 'not_null'"]),
             ("traffic.vehicle_position", "Vehicles", vec!["not a table name"]),
         ] {

@@ -39,7 +39,10 @@ pub(crate) async fn judge(session: &Session, table: &TableName, rule: &QualityRu
     let tolerance = rule.tolerance.unwrap_or(TOLERANCE);
     let relation = quoted_table(table);
     let about = |error: Error| {
-        Error::config(format!("the quality rule '{}' of table {table} cannot be judged: {error}", rule.label()))
+        Error::config(format!(
+            "the quality rule '{}' of table {table} cannot be judged: {error}",
+            rule.label()
+        ))
     };
     match &rule.reference {
         Some(reference) if rule.statistic() == Statistic::Distribution => {
@@ -51,7 +54,9 @@ pub(crate) async fn judge(session: &Session, table: &TableName, rule: &QualityRu
             result.threshold = Some(tolerance);
             result.passed = index.is_none_or(|index| index <= tolerance);
             result.detail = match index {
-                None => "there is nothing to compare: one of the two stretches of time has no values".to_owned(),
+                None => {
+                    "there is nothing to compare: one of the two stretches of time has no values".to_owned()
+                }
                 Some(index) if !result.passed => {
                     format!("population stability index {index:.3}, allowed is {tolerance}")
                 }
@@ -84,14 +89,7 @@ pub(crate) async fn judge(session: &Session, table: &TableName, rule: &QualityRu
                 text(&rule.label())
             );
             let earlier = Rows::one(&session.collect(&earlier).await?)?.number("figure");
-            Ok(compared(
-                table,
-                rule,
-                now.integer("n").unwrap_or(0),
-                now.number("figure"),
-                earlier,
-                tolerance,
-            ))
+            Ok(compared(table, rule, now.integer("n").unwrap_or(0), now.number("figure"), earlier, tolerance))
         }
     }
 }
@@ -128,7 +126,8 @@ fn compared(
             let allowed = tolerance * earlier.abs();
             result.passed = (value - earlier).abs() <= allowed.max(f64::EPSILON);
             if !result.passed {
-                result.detail = format!("{name} is {value:.6}, before it was {earlier:.6} (± {allowed:.6} allowed)");
+                result.detail =
+                    format!("{name} is {value:.6}, before it was {earlier:.6} (± {allowed:.6} allowed)");
             }
         }
     }
@@ -146,11 +145,11 @@ async fn distribution(
     let (within, after) = stretches(reference);
     let number = format!("CAST({} AS DOUBLE)", quoted(column));
     let cuts: Vec<String> = (1..PARTS)
-        .map(|part| {
-            format!("approx_percentile_cont({number}, {}) AS cut{part}", part as f64 / PARTS as f64)
-        })
+        .map(|part| format!("approx_percentile_cont({number}, {}) AS cut{part}", part as f64 / PARTS as f64))
         .collect();
-    let row = Rows::one(&session.collect(&format!("SELECT {} FROM {relation} WHERE {within}", cuts.join(", "))).await?)?;
+    let row = Rows::one(
+        &session.collect(&format!("SELECT {} FROM {relation} WHERE {within}", cuts.join(", "))).await?,
+    )?;
     let mut cuts: Vec<f64> = (1..PARTS).filter_map(|part| row.number(&format!("cut{part}"))).collect();
     cuts.dedup();
     let bounds: Vec<(Option<f64>, Option<f64>)> = (0..=cuts.len())
@@ -170,7 +169,9 @@ async fn distribution(
     let parts = |row: &crate::rows::Row| -> Vec<f64> {
         (0..bounds.len()).map(|part| row.integer(&format!("part{part}")).unwrap_or(0) as f64).collect()
     };
-    let ask = |condition: &str| format!("SELECT count(*) AS n, {} FROM {relation} WHERE {condition}", counts.join(", "));
+    let ask = |condition: &str| {
+        format!("SELECT count(*) AS n, {} FROM {relation} WHERE {condition}", counts.join(", "))
+    };
     let then = Rows::one(&session.collect(&ask(&within)).await?)?;
     let now = Rows::one(&session.collect(&ask(&after)).await?)?;
     Ok((stability(&parts(&then), &parts(&now)), now.integer("n").unwrap_or(0)))

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
-use twinlake_contracts::{Error, INGESTED_AT, Result, RowGuard, SEQUENCE, SqlEngine, TableName, TableSpec, Verdict};
+use twinlake_contracts::{
+    Error, INGESTED_AT, Result, RowGuard, SEQUENCE, SqlEngine, TableName, TableSpec, Verdict,
+};
 
 use crate::catalog::Catalog;
 use crate::check::count;
@@ -58,8 +60,7 @@ impl Guard {
         engine: Arc<dyn SqlEngine>,
         tables: impl IntoIterator<Item = &'a TableSpec>,
     ) -> Result<Option<Arc<Self>>> {
-        let guard =
-            Self { catalog: Arc::clone(catalog), engine, counts: Mutex::default() };
+        let guard = Self { catalog: Arc::clone(catalog), engine, counts: Mutex::default() };
         let mut any = false;
         for spec in tables {
             let Some(definition) = catalog.definition(&spec.name) else { continue };
@@ -189,7 +190,9 @@ impl Guard {
             return Ok(rows.clone());
         }
         let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
-        self.engine.read_tables(&format!("SELECT DISTINCT {} FROM {}", list.join(", "), quoted_table(table))).await
+        self.engine
+            .read_tables(&format!("SELECT DISTINCT {} FROM {}", list.join(", "), quoted_table(table)))
+            .await
     }
 
     async fn judge_table(
@@ -248,7 +251,8 @@ impl RowGuard for Guard {
                 Severity::Reject => {
                     for (row, _) in good.iter().enumerate().filter(|(_, good)| !**good) {
                         if !std::mem::replace(&mut refused[row], true) {
-                            let detail = format!("the rule '{}' of table {table} does not hold", rule.rule.label());
+                            let detail =
+                                format!("the rule '{}' of table {table} does not hold", rule.rule.label());
                             verdict.rejects.push(row, REASON, detail);
                         }
                     }

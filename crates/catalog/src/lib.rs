@@ -11,6 +11,8 @@ mod drift;
 mod duration;
 mod guard;
 mod lineage;
+pub mod open_lineage;
+pub mod profile;
 mod result;
 mod rows;
 mod rule;
@@ -22,6 +24,7 @@ pub use definition::{ColumnDefinition, Freshness, TableDefinition, definition_sc
 pub use duration::Seconds;
 pub use guard::{Guard, REASON};
 pub use lineage::LineageEdge;
+pub use profile::{TableProfile, profile};
 pub use result::{Judged, QualityResult};
-pub use trace::{Direction, Place, Trace, trace};
 pub use rule::{QualityRule, Reference, RuleKind, Severity, Statistic};
+pub use trace::{Direction, Place, Trace, trace};

@@ -13,7 +13,8 @@ use crate::rows::Rows;
 use crate::rule::text;
 
 /// What `meta.lineage` is, in a sentence.
-const DESCRIPTION: &str = "Which step takes and gives which tables and columns; all rows again each time that it changed.";
+const DESCRIPTION: &str =
+    "Which step takes and gives which tables and columns; all rows again each time that it changed.";
 
 /// One arrow of `meta.lineage`; see [`twinlake_query::lineage_schema`] for what is null when.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,7 +87,8 @@ impl Catalog {
         let known = self.newest_lineage(&format!("pipeline IN ({})", names.join(", "))).await?;
         let mut changed: Vec<&LineageEdge> = Vec::new();
         for (name, own) in by_pipeline {
-            let recorded: BTreeSet<&LineageEdge> = known.iter().filter(|edge| edge.pipeline == name).collect();
+            let recorded: BTreeSet<&LineageEdge> =
+                known.iter().filter(|edge| edge.pipeline == name).collect();
             if recorded != own {
                 changed.extend(own);
             }

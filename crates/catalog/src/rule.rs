@@ -85,9 +85,7 @@ pub enum RuleKind {
 }
 
 /// What becomes of a rule that does not hold.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It is recorded in `meta.quality`.
@@ -265,7 +263,8 @@ impl QualityRule {
         let rule = self.rule.name();
         for key in &given {
             if !allowed.contains(key) && !needed.iter().any(|keys| keys.contains(key)) {
-                let own: Vec<&str> = needed.iter().flat_map(|keys| keys.iter()).chain(allowed).copied().collect();
+                let own: Vec<&str> =
+                    needed.iter().flat_map(|keys| keys.iter()).chain(allowed).copied().collect();
                 return Err(Error::config(format!("'{key}' does not belong to the rule '{rule}'"))
                     .with_help(format!("its keys: {}", own.join(", "))));
             }
@@ -288,7 +287,9 @@ impl QualityRule {
         if let (Some(min), Some(max)) = (self.min, self.max)
             && min > max
         {
-            return Err(Error::config(format!("the rule '{rule}' allows nothing: min {min} is above max {max}")));
+            return Err(Error::config(format!(
+                "the rule '{rule}' allows nothing: min {min} is above max {max}"
+            )));
         }
         if self.rule == RuleKind::Sql && self.expression.is_some() && self.query.is_some() {
             return Err(Error::config("the rule 'sql' has either an 'expression' or a 'query'"));
@@ -302,8 +303,12 @@ impl QualityRule {
         if self.rule == RuleKind::Drift {
             self.check_drift()?;
         }
-        if let Some(value) = self.values.iter().find(|value| !(value.is_string() || value.is_number() || value.is_boolean())) {
-            return Err(Error::config(format!("'values' holds {value}: only texts, numbers and booleans are possible")));
+        if let Some(value) =
+            self.values.iter().find(|value| !(value.is_string() || value.is_number() || value.is_boolean()))
+        {
+            return Err(Error::config(format!(
+                "'values' holds {value}: only texts, numbers and booleans are possible"
+            )));
         }
         Ok(())
     }
@@ -363,7 +368,9 @@ impl QualityRule {
                 let pattern = text(&format!("^(?:{})$", self.pattern.as_deref().unwrap_or_default()));
                 Some(passes_null(all(&|column| format!("regexp_like({column}, {pattern})"))))
             }
-            RuleKind::Sql => self.expression.as_ref().map(|expression| passes_null(format!("({expression})"))),
+            RuleKind::Sql => {
+                self.expression.as_ref().map(|expression| passes_null(format!("({expression})")))
+            }
             RuleKind::Unique | RuleKind::Referential | RuleKind::Freshness | RuleKind::Drift => None,
         }
     }

@@ -53,7 +53,10 @@ impl Place {
 /// The ends of an arrow, as seen from the start: nearer, farther. With columns, an arrow without an output column belongs
 /// to all columns of its output.
 fn ends(edge: &LineageEdge, direction: Direction, columns: bool) -> Option<(Place, Place)> {
-    let place = |dataset: &str, column: &Option<String>| Place { dataset: dataset.to_owned(), column: column.clone() };
+    let place = |dataset: &str, column: &Option<String>| Place {
+        dataset: dataset.to_owned(),
+        column: column.clone(),
+    };
     if columns != edge.input_column.is_some() {
         return None;
     }
@@ -66,7 +69,12 @@ fn ends(edge: &LineageEdge, direction: Direction, columns: bool) -> Option<(Plac
 
 /// Follows the arrows from a table or, with a column, from that column. What decides over rows (`filter`, `join`,
 /// `aggregate` of groups) is told where it is met, and followed no further.
-pub fn trace(edges: &[LineageEdge], dataset: &str, column: Option<&str>, direction: Direction) -> Result<Trace> {
+pub fn trace(
+    edges: &[LineageEdge],
+    dataset: &str,
+    column: Option<&str>,
+    direction: Direction,
+) -> Result<Trace> {
     let columns = column.is_some();
     let mut from: BTreeMap<Place, Vec<(&LineageEdge, Place)>> = BTreeMap::new();
     let mut known: BTreeSet<Place> = BTreeSet::new();
@@ -111,7 +119,11 @@ fn unknown(edges: &[LineageEdge], start: &Place, known: &BTreeSet<Place>) -> Err
     match &start.column {
         Some(column) if datasets.contains(start.dataset.as_str()) => {
             let names = known.iter().filter(|place| place.dataset == start.dataset);
-            Error::not_found("column with lineage", format!("{}.{column}", start.dataset), names.filter_map(|place| place.column.as_deref()))
+            Error::not_found(
+                "column with lineage",
+                column.clone(),
+                names.filter_map(|place| place.column.as_deref()),
+            )
         }
         _ => Error::not_found("table with lineage", start.dataset.clone(), datasets.iter().copied()),
     }
@@ -151,7 +163,8 @@ impl Trace {
         for (_, edge) in &self.hops {
             let Some((nearer, farther)) = ends(edge, self.direction, columns) else { continue };
             let decides = columns && edge.output_column.is_none();
-            let here = nearer == *place || (decides && nearer.dataset == place.dataset && nearer.column.is_none());
+            let here =
+                nearer == *place || (decides && nearer.dataset == place.dataset && nearer.column.is_none());
             if !here {
                 continue;
             }

@@ -128,8 +128,10 @@ impl MetaView {
         let texts = |values: Vec<Option<String>>| Arc::new(StringArray::from(values)) as ArrayRef;
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         columns.push(texts(definitions.iter().map(|own| own.and_then(|own| some(&own.owner))).collect()));
-        columns.push(texts(definitions.iter().map(|own| own.map(|own| json!(own.tags).to_string())).collect()));
-        columns.push(texts(definitions.iter().map(|own| own.map(|own| json!(own.keys).to_string())).collect()));
+        columns
+            .push(texts(definitions.iter().map(|own| own.map(|own| json!(own.tags).to_string())).collect()));
+        columns
+            .push(texts(definitions.iter().map(|own| own.map(|own| json!(own.keys).to_string())).collect()));
         let crs = names.iter().map(|(name, _)| {
             let schema = self.catalog.lake().table(name)?.schema();
             schema.fields().iter().find(|field| is_geometry(field)).and_then(|field| crs_of(field))
@@ -154,7 +156,8 @@ impl MetaView {
             for (position, field) in table.schema().fields().iter().enumerate() {
                 let own = definition.and_then(|own| own.columns.get(field.name()));
                 let key = definition.is_some_and(|own| own.is_key(field.name()));
-                let said = own.map(|own| (own.unit.as_str(), own.description.as_str(), own.personal.as_str()));
+                let said =
+                    own.map(|own| (own.unit.as_str(), own.description.as_str(), own.personal.as_str()));
                 rows.push(&table.name().to_string(), position, field, said.unwrap_or_default(), key);
             }
         }
@@ -164,11 +167,13 @@ impl MetaView {
 
     /// The columns of the twins, whose models say units and descriptions.
     async fn twins(&self, state: &SessionState, rows: &mut ColumnRows) -> Result<()> {
-        let Some(twin) = state.catalog_list().catalog(CATALOG).and_then(|catalog| catalog.schema("twin")) else {
+        let Some(twin) = state.catalog_list().catalog(CATALOG).and_then(|catalog| catalog.schema("twin"))
+        else {
             return Ok(());
         };
         let context = SessionContext::new_with_state(state.clone());
-        let properties = context.sql("SELECT model, name, unit, description FROM meta.twin_properties").await?;
+        let properties =
+            context.sql("SELECT model, name, unit, description FROM meta.twin_properties").await?;
         let mut said: BTreeMap<(String, String), (String, String)> = BTreeMap::new();
         for row in Rows::new(&properties.collect().await?).map_err(through)? {
             let text = |name: &str| row.text(name).unwrap_or_default();
@@ -289,7 +294,8 @@ impl TableProvider for MetaView {
         let rows = match self.kind {
             Kind::Datasets => {
                 // Looking for the newest row reads tables: only when somebody asks for it.
-                let of_age = |at: &usize| ["freshness_s", "fresh"].contains(&self.schema.field(*at).name().as_str());
+                let of_age =
+                    |at: &usize| ["freshness_s", "fresh"].contains(&self.schema.field(*at).name().as_str());
                 let with_ages = projection.is_none_or(|columns| columns.iter().any(|at| of_age(at)));
                 self.datasets(state, with_ages).await?
             }

@@ -221,6 +221,25 @@ pub enum CatalogCommand {
         #[arg(long, value_enum, default_value_t = LineageFormat::Text)]
         format: LineageFormat,
     },
+    /// Look into a table or file: figures of its columns, and proposals of types, units, keys, reference systems; personal
+    /// data, duplicates
+    Profile {
+        /// A table, or a file: trips.parquet
+        #[arg(value_name = "TABLE|FILE")]
+        what: String,
+        /// How many rows to look at
+        #[arg(long, default_value_t = 100_000, value_name = "ROWS", conflicts_with = "all")]
+        rows: usize,
+        /// Look at all rows
+        #[arg(long)]
+        all: bool,
+        /// The columns of the key, to find rows that repeat it [default: the key of the table's definition]
+        #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+        key: Vec<String>,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+        format: TextFormat,
+    },
     /// Judge the quality rules of tables (as twinlake check)
     Check(CheckOptions),
 }

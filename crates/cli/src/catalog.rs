@@ -23,6 +23,10 @@ pub async fn run(settings: &Settings, command: &CatalogCommand) -> Result<()> {
             let direction = if *down { Direction::Down } else { Direction::Up };
             lineage(settings, place, direction, *format).await
         }
+        CatalogCommand::Profile { what, rows, all, key, format } => {
+            let limit = (!all).then_some(*rows);
+            profile(settings, what, limit, key, *format).await
+        }
         CatalogCommand::Check(options) => crate::quality::check(settings, options).await,
     }
 }
@@ -44,8 +48,7 @@ fn text<'a>(row: &'a Map<String, Json>, name: &str) -> &'a str {
 /// The datasets (tables of the lake, and twins) with what is known of them.
 const DATASETS: &str = "SELECT name, description, owner, tags, rows FROM meta.datasets \
      UNION ALL SELECT concat('twin.', name), description, NULL, NULL, NULL FROM meta.twin_models ORDER BY 1";
-const COLUMNS: &str =
-    "SELECT table_name, column_name, type, unit, crs, description, personal, \"key\" FROM meta.columns ORDER BY table_name, position";
+const COLUMNS: &str = "SELECT table_name, column_name, type, unit, crs, description, personal, \"key\" FROM meta.columns ORDER BY table_name, position";
 
 async fn search(settings: &Settings, words: &[String], format: TextFormat) -> Result<()> {
     let town = Town::open(settings).await?;
@@ -83,7 +86,8 @@ async fn search(settings: &Settings, words: &[String], format: TextFormat) -> Re
                 any |= weigh(text(column, field), 1);
             }
             if any {
-                let shown = ["column_name", "unit", "description"].map(|key| (key.to_owned(), column.get(key).cloned().unwrap_or_default()));
+                let shown = ["column_name", "unit", "description"]
+                    .map(|key| (key.to_owned(), column.get(key).cloned().unwrap_or_default()));
                 matched.push(Json::Object(shown.into_iter().collect()));
             }
         }
@@ -111,8 +115,13 @@ async fn search(settings: &Settings, words: &[String], format: TextFormat) -> Re
         if !text(&dataset, "owner").is_empty() {
             println!("  owner {}", text(&dataset, "owner"));
         }
-        let matched: Vec<&Map<String, Json>> =
-            dataset.get("columns").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_object).collect();
+        let matched: Vec<&Map<String, Json>> = dataset
+            .get("columns")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_object)
+            .collect();
         for column in matched.iter().take(SHOWN) {
             let unit = text(column, "unit");
             let unit = if unit.is_empty() { String::new() } else { format!(" [{unit}]") };
@@ -140,14 +149,20 @@ async fn show(settings: &Settings, name: &str, format: TextFormat) -> Result<()>
     }
     let mut shown = if table.schema == "twin" {
         let model = table.table.strip_suffix("_history").unwrap_or(&table.table);
-        rows(&session, &format!("SELECT description, key, kind, \"table\" FROM meta.twin_models WHERE name = '{model}'")).await?
+        rows(
+            &session,
+            &format!("SELECT description, key, kind, \"table\" FROM meta.twin_models WHERE name = '{model}'"),
+        )
+        .await?
     } else {
         rows(&session, &format!("SELECT * FROM meta.datasets WHERE name = {quoted}")).await?
     };
     let mut shown = shown.pop().unwrap_or_default();
     for key in ["tags", "keys"] {
         // They are JSON in a text.
-        if let Some(value) = shown.get(key).and_then(Json::as_str).and_then(|text| serde_json::from_str(text).ok()) {
+        if let Some(value) =
+            shown.get(key).and_then(Json::as_str).and_then(|text| serde_json::from_str(text).ok())
+        {
             shown.insert(key.to_owned(), value);
         }
     }
@@ -177,7 +192,8 @@ async fn show(settings: &Settings, name: &str, format: TextFormat) -> Result<()>
     }
     for (key, direction) in [("from", Direction::Up), ("to", Direction::Down)] {
         let way = trace(&edges, name, None, direction).ok();
-        let ends: Vec<Json> = way.iter().flat_map(|way| way.ends()).map(|place| json!(place.dataset)).collect();
+        let ends: Vec<Json> =
+            way.iter().flat_map(|way| way.ends()).map(|place| json!(place.dataset)).collect();
         shown.insert(key.to_owned(), json!(ends));
     }
     if format == TextFormat::Json {
@@ -221,7 +237,12 @@ fn print(shown: &Map<String, Json>) {
             notes.push(format!("personal: {}", text(&column, "personal")));
         }
         notes.retain(|note| !note.is_empty());
-        println!("    {:24} {:40} {}", text(&column, "column_name"), notes.join(", "), text(&column, "description"));
+        println!(
+            "    {:24} {:40} {}",
+            text(&column, "column_name"),
+            notes.join(", "),
+            text(&column, "description")
+        );
     }
     let quality = list("quality");
     if !quality.is_empty() {
@@ -229,7 +250,12 @@ fn print(shown: &Map<String, Json>) {
     }
     for rule in quality {
         let word = if rule.get("passed") == Some(&Json::Bool(true)) { "holds" } else { "FAILS" };
-        println!("    {word}  {:8} {:40} {}", text(&rule, "severity"), text(&rule, "rule"), text(&rule, "detail"));
+        println!(
+            "    {word}  {:8} {:40} {}",
+            text(&rule, "severity"),
+            text(&rule, "rule"),
+            text(&rule, "detail")
+        );
     }
     let runs = list("runs");
     if !runs.is_empty() {
@@ -250,7 +276,36 @@ fn print(shown: &Map<String, Json>) {
     }
 }
 
-async fn lineage(settings: &Settings, place: &str, direction: Direction, format: LineageFormat) -> Result<()> {
+async fn profile(
+    settings: &Settings,
+    what: &str,
+    limit: Option<usize>,
+    key: &[String],
+    format: TextFormat,
+) -> Result<()> {
+    let town = Town::open(settings).await?;
+    let session = town.session()?;
+    // What lies on the disk is a file, also when a table could have its name.
+    let is_file = std::path::Path::new(what).is_file();
+    let relation =
+        if is_file { format!("'{}'", what.replace('\'', "''")) } else { TableName::parse(what)?.to_string() };
+    let defined = TableName::parse(what).ok().filter(|_| !is_file);
+    let defined = defined.and_then(|name| town.catalog.definition(&name)?.keys.first().cloned());
+    let key = if key.is_empty() { defined } else { Some(key.to_vec()) };
+    let found = twinlake_catalog::profile::profile(&session, what, &relation, limit, key.as_deref()).await?;
+    match format {
+        TextFormat::Text => print!("{}", found.text()),
+        TextFormat::Json => println!("{}", serde_json::to_string_pretty(&found)?),
+    }
+    Ok(())
+}
+
+async fn lineage(
+    settings: &Settings,
+    place: &str,
+    direction: Direction,
+    format: LineageFormat,
+) -> Result<()> {
     let town = Town::open(settings).await?;
     let mut edges = town.catalog.lineage().await?;
     // Twins are known from their models, also before a pipeline has run with them.

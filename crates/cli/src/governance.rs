@@ -10,15 +10,15 @@ use twinlake_pipeline::{Edge, Plan, column_lineage};
 use crate::town::Town;
 
 /// Before a run: records definitions and lineage where they have changed, refuses to start on a table whose `stop` rules
-/// do not hold, and gives the guard for its rows.
-pub async fn before(town: &Town, plan: &Plan) -> Result<Option<Arc<Guard>>> {
+/// do not hold, and gives the guard for its rows and the pipeline's lineage.
+pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec<LineageEdge>)> {
     let engine: Arc<dyn SqlEngine> = Arc::clone(&town.engine) as _;
     let guard = Guard::new(&town.catalog, Arc::clone(&engine), plan.tables.values()).await?;
     town.catalog.record_definitions().await?;
     let edges = column_lineage(plan, &engine).await?;
-    let mut edges: Vec<LineageEdge> = edges.into_iter().map(recorded).collect();
-    edges.extend(twin_lineage(town).await?);
-    town.catalog.record_lineage(&edges).await?;
+    let edges: Vec<LineageEdge> = edges.into_iter().map(recorded).collect();
+    let twins = twin_lineage(town).await?;
+    town.catalog.record_lineage(&edges.iter().cloned().chain(twins).collect::<Vec<_>>()).await?;
     for (sink, spec) in &plan.tables {
         // What a file replaces is judged before it is committed.
         if plan.replaces(sink) {
@@ -38,7 +38,7 @@ pub async fn before(town: &Town, plan: &Plan) -> Result<Option<Arc<Guard>>> {
             );
         }
     }
-    Ok(guard)
+    Ok((guard, edges))
 }
 
 /// After a run: records what its rules found.

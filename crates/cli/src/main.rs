@@ -6,6 +6,7 @@ mod assets;
 mod catalog;
 mod check;
 mod demo;
+mod events;
 mod governance;
 mod pipelines;
 mod progress;

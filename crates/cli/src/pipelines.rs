@@ -91,7 +91,8 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
-    let guard = governance::before(town, &plan).await?;
+    let (guard, edges) = governance::before(town, &plan).await?;
+    let told = town.events.as_ref().map(|events| events.pipeline(town, &plan, &edges));
     let name = plan.pipeline.name.clone();
     let files_bytes = file_bytes(&plan.pipeline);
     let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
@@ -107,6 +108,9 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
         let run_id = format!("{pipeline}-{started_at_us}");
         let meter = CpuMeter::start();
         let written_before = town.lake.bytes_written(&format!("{pipeline}/"));
+        if let Some(told) = &told {
+            told.started(&run_id, started_at_us);
+        }
         let outcome = runner.run(stopped).await;
         let snapshot = counted.snapshot();
         let (status, outputs, summary) = match &outcome {
@@ -140,6 +144,9 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
             },
             ..RunRecord::default()
         };
+        if let Some(told) = &told {
+            told.ended(&record, &snapshot.rows, outcome.as_ref().err());
+        }
         if let Err(error) = town.lake.record_run(record).await {
             // The rows are in; only the note about the run is not.
             tracing::warn!("the run is not recorded in meta.runs: {error}");
@@ -206,7 +213,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
             Err(error) => eprintln!("error: pipeline {name} failed: {error:#}"),
         }
     }
-    town.lake.close().await?;
+    town.close().await?;
     failure.map_or(Ok(()), Err)
 }
 

@@ -29,7 +29,7 @@ pub async fn check(settings: &Settings, options: &CheckOptions) -> Result<()> {
     let rows = shown(&results)?;
     output::write(print_format(options.format), &rows.schema(), &[rows], &mut std::io::stdout().lock())?;
     let stops = results.iter().filter(|result| result.stops()).count();
-    town.lake.close().await?;
+    town.close().await?;
     if stops > 0 {
         bail!("{stops} of {} rules with severity stop do not hold", results.len());
     }

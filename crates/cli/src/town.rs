@@ -10,6 +10,7 @@ use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
 
 use crate::assets;
+use crate::events::Events;
 use crate::settings::Settings;
 
 /// An open lake with its SQL and its twins.
@@ -19,6 +20,8 @@ pub struct Town {
     pub engine: Arc<Engine>,
     pub twins: Arc<Twins>,
     pub catalog: Arc<Catalog>,
+    /// Where OpenLineage events go, if they go anywhere.
+    pub events: Option<Arc<Events>>,
     /// The name of this process among several on the lake.
     pub node: Option<String>,
 }
@@ -31,12 +34,23 @@ impl Town {
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;
-        let tables = texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
+        let tables =
+            texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
         let catalog = Catalog::load(&engine, tables)?;
         if let Some(who) = &settings.who {
             twinlake_lake::set_who(who);
         }
-        Ok(Self { lake, engine, twins, catalog, node: settings.node.clone() })
+        let events = Events::open(settings, &lake)?;
+        Ok(Self { lake, engine, twins, catalog, events, node: settings.node.clone() })
+    }
+
+    /// Hands the last events over and closes the lake.
+    pub async fn close(&self) -> Result<()> {
+        let closed = self.lake.close().await;
+        if let Some(events) = &self.events {
+            events.close().await;
+        }
+        Ok(closed?)
     }
 
     /// A SQL session that may read local files as tables: for the one who sits at the command line.

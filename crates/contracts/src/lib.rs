@@ -6,8 +6,8 @@
 mod component;
 mod error;
 mod geometry;
-mod intake;
 mod guard;
+mod intake;
 mod lineage;
 mod log;
 mod message;

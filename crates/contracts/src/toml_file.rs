@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use serde::de::DeserializeOwned;
 use crate::{Error, Place, Result, suggest};
+use serde::de::DeserializeOwned;
 
 /// A TOML file's name and text: what an error needs to show its place.
 #[derive(Debug, Clone)]

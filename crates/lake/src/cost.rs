@@ -19,7 +19,8 @@ pub fn who() -> String {
     if let Some(name) = WHO.get() {
         return name.clone();
     }
-    let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let variable =
+        |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
     let user = variable(&["USER", "LOGNAME", "USERNAME"]).unwrap_or_else(|| "unknown".to_owned());
     let host = variable(&["HOSTNAME", "COMPUTERNAME"])
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())

@@ -26,6 +26,6 @@ mod table;
 pub use cost::{CpuMeter, set_who, who};
 pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
-pub use meta::{RunCost, RunRecord, datasets_schema, runs_schema};
+pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
 pub use table::{H3_COLUMN, LakeTable, TableStats};

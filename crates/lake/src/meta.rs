@@ -58,6 +58,9 @@ pub struct RunRecord {
     pub cost: RunCost,
 }
 
+/// Is told of runs when they are recorded; it must not wait.
+pub type RunObserver = Arc<dyn Fn(&RunRecord) + Send + Sync>;
+
 /// What a run cost; `None` where it is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunCost {
@@ -204,6 +207,7 @@ impl Lake {
     /// or twice, when it starts (`running`) and when it ends. When the commit fails, the row is visible in this process
     /// all the same and is committed with the next one or by [`Lake::flush`].
     pub async fn record_run(&self, run: RunRecord) -> Result<()> {
+        self.observed(&run);
         let table = self.runs().await?;
         table.add_fresh(RUNS_WRITER, run.to_batch()?).await?;
         table.commit_rows(RUNS_WRITER, None, WriteMode::Append).await?;

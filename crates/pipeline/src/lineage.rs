@@ -94,7 +94,13 @@ pub async fn column_lineage(plan: &Plan, engine: &Arc<dyn SqlEngine>) -> Result<
                     let origin = topic_columns(pipeline, step).any(|column| column == *field.name());
                     let column = if origin { "origin" } else { "payload" };
                     let what = Some(format!("decoder: {decoder_type}"));
-                    ColumnEdge::new(Some(field.name()), &format!("raw.{step}"), column, Dependency::Computed, what)
+                    ColumnEdge::new(
+                        Some(field.name()),
+                        &format!("raw.{step}"),
+                        column,
+                        Dependency::Computed,
+                        what,
+                    )
                 }
                 SourceKind::File { path, .. } => {
                     ColumnEdge::direct(field.name(), &path.display().to_string(), field.name())
@@ -105,8 +111,12 @@ pub async fn column_lineage(plan: &Plan, engine: &Arc<dyn SqlEngine>) -> Result<
     }
     for (step, context) in plan.contexts(engine) {
         let node = &pipeline.transforms[&step];
-        let place =
-            Place { pipeline, step: &step, kind: &node.type_name, output: format!("{}/{step}", pipeline.name) };
+        let place = Place {
+            pipeline,
+            step: &step,
+            kind: &node.type_name,
+            output: format!("{}/{step}", pipeline.name),
+        };
         let Some(schema) = plan.schemas.get(&step) else { continue };
         for mut edge in node.builder.lineage(&context, schema).await? {
             if node.inputs.contains(&edge.table) {

@@ -125,10 +125,7 @@ impl Plan {
     }
 
     /// The place of every transform, in an order in which inputs come first.
-    pub(crate) fn contexts(
-        &self,
-        engine: &Arc<dyn SqlEngine>,
-    ) -> Vec<(String, TransformContext<'_>)> {
+    pub(crate) fn contexts(&self, engine: &Arc<dyn SqlEngine>) -> Vec<(String, TransformContext<'_>)> {
         let context = |name| {
             let node = &self.pipeline.transforms[name];
             let schema = |input: &String| (input.clone(), Arc::clone(&self.schemas[input]));

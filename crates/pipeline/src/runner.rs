@@ -74,7 +74,15 @@ impl Runner {
     /// Prepares a run; nothing is opened yet.
     pub fn new(plan: Plan, store: Arc<dyn TableStore>, engine: Arc<dyn SqlEngine>) -> Self {
         let stats = Arc::new(RunnerStats::default());
-        Self { plan: Arc::new(plan), store, engine, stats, clock: None, guard: None, pauses: Pauses::default() }
+        Self {
+            plan: Arc::new(plan),
+            store,
+            engine,
+            stats,
+            clock: None,
+            guard: None,
+            pauses: Pauses::default(),
+        }
     }
 
     /// Lets a guard judge the rows that are about to enter tables.

@@ -152,7 +152,12 @@ fn walk_under(plan: &LogicalPlan, limited: bool) -> Result<Given> {
         LogicalPlan::Distinct(Distinct::On(on)) => {
             let mut given = walk(&on.input)?;
             let columns = expressions(&on.select_expr, &mut given, on.input.schema())?;
-            decide(&mut given, &on.on_expr.iter().collect::<Vec<_>>(), on.input.schema(), Dependency::Filter)?;
+            decide(
+                &mut given,
+                &on.on_expr.iter().collect::<Vec<_>>(),
+                on.input.schema(),
+                Dependency::Filter,
+            )?;
             given.columns = columns;
             Ok(given)
         }
@@ -172,8 +177,7 @@ fn scanned(scan: &TableScan) -> Result<Given> {
     if let Some(plan) = scan.source.get_logical_plan() {
         let mut given = walk(&plan)?;
         if let Some(projection) = &scan.projection {
-            given.columns =
-                projection.iter().filter_map(|at| given.columns.get(*at).cloned()).collect();
+            given.columns = projection.iter().filter_map(|at| given.columns.get(*at).cloned()).collect();
         }
         return Ok(given);
     }
@@ -211,7 +215,9 @@ fn sources(
 ) -> Result<Sources> {
     match expression {
         Expr::Alias(alias) => sources(&alias.expr, columns, schema, rows),
-        Expr::Column(column) => Ok(position(schema, column).and_then(|at| columns.get(at)).cloned().unwrap_or_default()),
+        Expr::Column(column) => {
+            Ok(position(schema, column).and_then(|at| columns.get(at)).cloned().unwrap_or_default())
+        }
         computed => {
             let mut kind = Dependency::Computed;
             let mut found = Sources::new();
@@ -309,7 +315,9 @@ fn by_name(plan: &LogicalPlan) -> Result<Given> {
     })?;
     let kind = if plan.inputs().len() > 1 { Dependency::Join } else { Dependency::Filter };
     for column in keys {
-        let own = known.iter().find(|(q, n, _)| *n == column.name && (column.relation.is_none() || q == &column.relation));
+        let own = known
+            .iter()
+            .find(|(q, n, _)| *n == column.name && (column.relation.is_none() || q == &column.relation));
         for source in own.into_iter().flat_map(|(_, _, sources)| sources.keys()) {
             note(&mut given.rows, source.clone(), kind);
         }
@@ -385,7 +393,9 @@ mod tests {
         let edges = MicroBatches::default().column_lineage(sql, &inputs).await.unwrap().unwrap();
         let mut lines: Vec<String> = edges
             .iter()
-            .map(|e| format!("{}<{}.{}:{}", e.output.as_deref().unwrap_or("*"), e.table, e.column, e.dependency))
+            .map(|e| {
+                format!("{}<{}.{}:{}", e.output.as_deref().unwrap_or("*"), e.table, e.column, e.dependency)
+            })
             .collect();
         lines.sort();
         lines.join(" ")
@@ -394,7 +404,10 @@ mod tests {
     #[tokio::test]
     async fn columns_come_from_where_the_plan_says() {
         for (sql, expected) in [
-            ("SELECT x AS u, x + y AS v FROM a WHERE k > 1", "*<a.k:filter u<a.x:direct v<a.x:computed v<a.y:computed"),
+            (
+                "SELECT x AS u, x + y AS v FROM a WHERE k > 1",
+                "*<a.k:filter u<a.x:direct v<a.x:computed v<a.y:computed",
+            ),
             // Not by name: b.x is another column than a.x.
             (
                 "SELECT b.x, a.x AS ax FROM a JOIN b ON a.k = b.k",

@@ -7,11 +7,11 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
-use twinlake_lake::CpuMeter;
 use twinlake_contracts::{
     Error, Horizon, Outcome, Parameters, Result, Snapshot, TableSpec, TableStore as _, TableWriter,
     WriteMode, now_us, timestamp_type,
 };
+use twinlake_lake::CpuMeter;
 
 use crate::model::{KNOWN_TIME, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
 use crate::run_record::record;

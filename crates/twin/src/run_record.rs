@@ -50,9 +50,7 @@ pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
         cost: RunCost {
             cpu_us: job.meter.cpu_us(),
             bytes_read: Some(job.bytes_read),
-            bytes_written: Some(
-                job.twins.lake().bytes_written(&format!("simulation/{}", run.run_id)) as i64,
-            ),
+            bytes_written: Some(job.twins.lake().bytes_written(&format!("simulation/{}", run.run_id)) as i64),
         },
     }
 }

@@ -207,12 +207,7 @@ impl Simulations {
             run: sender,
             cancelled,
             meter: CpuMeter::start(),
-            bytes_read: frozen
-                .snapshot
-                .tables
-                .values()
-                .map(|rows| rows.get_array_memory_size() as i64)
-                .sum(),
+            bytes_read: frozen.snapshot.tables.values().map(|rows| rows.get_array_memory_size() as i64).sum(),
         };
         tokio::spawn(job.finish(frozen));
         Ok(run_id)

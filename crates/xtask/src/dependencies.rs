@@ -48,7 +48,18 @@ const BANNED: &[(&[&str], &[&str])] = &[
     ),
     (&["contracts", "formats", "spatial", "simulate"], &["tokio", "reqwest", "rumqttc", "rmqtt-codec"]),
     (
-        &["contracts", "sources", "formats", "pipeline", "lake", "spatial", "simulate", "query", "twin", "catalog"],
+        &[
+            "contracts",
+            "sources",
+            "formats",
+            "pipeline",
+            "lake",
+            "spatial",
+            "simulate",
+            "query",
+            "twin",
+            "catalog",
+        ],
         &["axum"],
     ),
 ];

@@ -455,7 +455,8 @@ async fn a_table_of_runs_of_an_older_version_gets_the_new_columns() {
     let older: Vec<Field> =
         crate::runs_schema().fields().iter().take(16).map(|field| field.as_ref().clone()).collect();
     let name = TableName::parse("meta.runs").unwrap();
-    let spec = TableSpec { name: name.clone(), schema: Arc::new(Schema::new(older)), description: String::new() };
+    let spec =
+        TableSpec { name: name.clone(), schema: Arc::new(Schema::new(older)), description: String::new() };
     lake.open_lake_table(spec).await.unwrap();
     let run = RunRecord {
         run_id: "r".to_owned(),
@@ -466,7 +467,9 @@ async fn a_table_of_runs_of_an_older_version_gets_the_new_columns() {
     };
     lake.record_run(run).await.unwrap();
     let runs = lake.table(&name).unwrap();
-    let found = query(&runs, "SELECT count(*) FROM t WHERE who = 'somebody' AND wall_s = 2.5 AND cpu_s IS NULL").await;
+    let found =
+        query(&runs, "SELECT count(*) FROM t WHERE who = 'somebody' AND wall_s = 2.5 AND cpu_s IS NULL")
+            .await;
     assert_eq!(number(&found), 1);
 }
 

@@ -16,7 +16,9 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Transform, suggest};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Transform, suggest,
+};
 
 use super::lineage::{decides, handed_on};
 use super::rows::{Bytes, column, free_name, only_input, time, time_column, times, ts};

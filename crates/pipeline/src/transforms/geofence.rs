@@ -17,7 +17,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{
-    Batch, ColumnEdge, Component, Dependency, Error, GEOMETRY_COLUMN, Rejects, Result, Settlement, Transform, format_us,
+    Batch, ColumnEdge, Component, Dependency, Error, GEOMETRY_COLUMN, Rejects, Result, Settlement, Transform,
+    format_us,
 };
 
 use super::fences::{Fences, geometry};

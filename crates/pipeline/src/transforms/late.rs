@@ -18,7 +18,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform, format_us};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform, format_us,
+};
 
 use super::lineage::{computed, decides, handed_on};
 use super::rows::{

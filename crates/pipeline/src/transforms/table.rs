@@ -14,7 +14,8 @@ use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema}
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use twinlake_contracts::{
-    ColumnEdge, Decoder, Error, Location, Message, Position, Reader, Rejects, Result, SqlEngine, timestamp_type,
+    ColumnEdge, Decoder, Error, Location, Message, Position, Reader, Rejects, Result, SqlEngine,
+    timestamp_type,
 };
 
 use super::TransformContext;
@@ -88,7 +89,9 @@ impl TableLineage {
     /// The sources of a column.
     pub fn of(&self, column: &str) -> impl Iterator<Item = ColumnEdge> {
         let found = match &self.edges {
-            Some(edges) => edges.iter().filter(|edge| edge.output.as_deref() == Some(column)).cloned().collect(),
+            Some(edges) => {
+                edges.iter().filter(|edge| edge.output.as_deref() == Some(column)).cloned().collect()
+            }
             None => vec![ColumnEdge::direct(column, &self.name, column)],
         };
         found.into_iter()

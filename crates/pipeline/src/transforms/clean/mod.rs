@@ -36,7 +36,9 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform,
+};
 
 use self::dead_band::{BandSettings, DeadBand};
 use self::dedup::{Dedup, DedupSettings};
