@@ -26,4 +26,4 @@ pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
 pub use meta::{RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
-pub use table::{H3_COLUMN, LakeTable, TableStats};
+pub use table::{CompactOptions, Compacted, H3_COLUMN, LakeTable, TableStats};
