@@ -1,9 +1,12 @@
 //! The command line: names that outside scripts rely on.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use twinlake_contracts::parse_us;
+use twinlake_pipeline::parse_duration_us;
 
 /// A city's and its factories' past, present and future in one relation.
 #[derive(Debug, Parser)]
@@ -72,6 +75,8 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Run past messages through a pipeline again and exchange the rows that they made
+    Reprocess(ReprocessOptions),
     /// Check pipelines without running them
     Validate {
         /// Pipeline files
@@ -124,6 +129,48 @@ pub struct ServeOptions {
     pub pipelines: Vec<PathBuf>,
     #[command(flatten)]
     pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReprocessOptions {
+    /// The pipeline file, as it is now
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Messages that became known at this time or later (RFC 3339; without a zone it is UTC) [default: the first]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub from: Option<i64>,
+    /// Messages that became known before this time [default: the last]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub to: Option<i64>,
+    /// Messages that satisfy this SQL condition over raw.<source> (_sequence, _ingested_at, source, ordinal, token, origin, payload)
+    #[arg(long = "where", value_name = "SQL")]
+    pub condition: Option<String>,
+    /// Say what would change and how long it may take; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many pieces run at a time
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    pub parallel: NonZeroUsize,
+    /// How far before their first message pieces begin where steps remember earlier rows, such as 10m or 2h; exact when
+    /// they remember nothing older [default: from the first message, in one pass]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub warm_up: Option<i64>,
+    /// How many messages a piece has: what is done again after a crash
+    #[arg(long, value_name = "MESSAGES", default_value_t = 250_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub piece: u64,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time in microseconds since the epoch.
+fn instant(text: &str) -> Result<i64, String> {
+    parse_us(text).ok_or_else(|| format!("'{text}' is no time: write 2018-10-09T04:32:53Z or 2018-10-09"))
+}
+
+/// A duration in microseconds.
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration_us(text).ok_or_else(|| format!("'{text}' is no length of time: write 10m or 2h"))
 }
 
 #[derive(Debug, Clone, Args)]

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod pipelines;
 mod progress;
+mod reprocess;
 mod schema;
 mod serve;
 mod settings;
@@ -73,6 +74,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&settings, &options).await,
         Command::Serve(options) => serve::run(&settings, &options).await,
         Command::Run { files, once } => pipelines::run(&settings, &files, once).await,
+        Command::Reprocess(options) => reprocess::run(&settings, &options).await,
         Command::Validate { files } => check::validate(&files).await,
         Command::Test { files } => check::test(&files).await,
         Command::Graph { file, dot } => check::graph(&file, dot),

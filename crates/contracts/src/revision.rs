@@ -42,6 +42,13 @@ impl Sequences {
         &self.ranges
     }
 
+    /// Those from `first` to `last`.
+    #[must_use]
+    pub fn within(&self, first: u64, last: u64) -> Self {
+        let cut = self.ranges.iter().map(|(start, end)| (*start.max(&first), *end.min(&last)));
+        Self { ranges: cut.filter(|(start, end)| start <= end).collect() }
+    }
+
     /// Whether a sequence is in the set.
     pub fn contains(&self, sequence: u64) -> bool {
         self.meets(sequence, sequence)
@@ -114,6 +121,8 @@ mod tests {
         let found: Vec<u64> = (0..25).filter(|sequence| set.contains(*sequence)).collect();
         assert_eq!(found, [1, 2, 3, 7, 8, 9, 20]);
         assert!(set.meets(4, 7) && set.meets(0, u64::MAX) && !set.meets(4, 6) && !set.meets(21, 99));
+        assert_eq!(set.within(2, 8).ranges(), [(2, 3), (7, 8)]);
+        assert!(set.within(4, 6).is_empty());
         assert!(Sequences::default().is_empty() && !Sequences::default().contains(0));
     }
 }
