@@ -58,7 +58,7 @@ const CHAINS: [(&str, bool); 4] = [
     ),
     (
         "[transforms.last]\ntype = \"clean\"\ninputs = [\"decoded\"]\nkey = [\"device\"]\nrange = { value = [0, LIMIT] }\n\
-         dedup = { by = [\"device\", \"ts\"] }\nspike = { value = { window = 5 } }\ndead_band = { value = { deviation = 2.0 } }\n",
+         dedup = { by = [\"device\", \"ts\"] }\nspike = { value = { window = 5 } }\ndead_band = { value = { absolute = 2 } }\n",
         true,
     ),
     // Rows are held back and come out of their order.
