@@ -100,6 +100,9 @@ pub enum Command {
     },
     /// Ask the lake in SQL, at a prompt or with -c
     Sql(SqlOptions),
+    /// Look after tables: versions, small files, old rows
+    #[command(subcommand)]
+    Table(TableCommand),
     /// Run a simulation operator on the twins or straight on the field's own files
     Simulate(SimulateOptions),
     /// Print a generated schema
@@ -161,6 +164,56 @@ pub struct ReprocessOptions {
     /// Print what was done as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum TableCommand {
+    /// List a table's versions, the newest first
+    History {
+        /// The table, as schema.table
+        table: String,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+    /// Join small files and cluster their rows in space and time
+    Compact {
+        /// Tables, as schema.table [default: all]
+        tables: Vec<String>,
+    },
+    /// Take out rows that are older than a length of time
+    Expire {
+        /// The table, as schema.table
+        table: String,
+        /// How old, such as 90d
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        older_than: i64,
+        /// The column with the time [default: ts, else _ingested_at]
+        #[arg(long, value_name = "COLUMN")]
+        column: Option<String>,
+    },
+    /// Delete files that only old versions need; versions that recorded runs have read are kept
+    Vacuum {
+        /// Tables, as schema.table [default: all]
+        tables: Vec<String>,
+        /// How long versions can be gone back to
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+        keep: i64,
+        /// Say how many files, and delete none
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make the rows of an earlier version the newest again
+    Restore {
+        /// The table, as schema.table
+        table: String,
+        /// The version
+        #[arg(long, value_name = "N", conflicts_with = "at")]
+        version: Option<u64>,
+        /// The version that was the newest at this time
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        at: Option<i64>,
+    },
 }
 
 /// A time in microseconds since the epoch.

@@ -15,6 +15,7 @@ mod shell;
 mod simulate;
 mod sql;
 mod town;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Graph { file, dot } => check::graph(&file, dot),
         Command::Sql(options) => sql::run(&settings, &options).await,
         Command::Simulate(options) => simulate::run(&settings, &options).await,
+        Command::Table(command) => upkeep::run(&settings, &command).await,
         Command::Schema { what } => schema::print(what),
     }
 }

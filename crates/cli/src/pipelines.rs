@@ -20,6 +20,7 @@ use twinlake_query::Engine;
 use crate::progress;
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
 
 /// Everything that a pipeline file may name.
 pub fn components() -> Arc<Components> {
@@ -153,6 +154,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     for plan in plans {
         pipelines.push(start(&town, plan).await?);
     }
+    let upkeep = Upkeep::start(&town, &settings.upkeep);
     let bar = progress::spinner(settings.progress, "running");
     let stopped = loop {
         tokio::select! {
@@ -172,6 +174,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
         }
     };
     bar.finish_and_clear();
+    drop(upkeep);
     let mut failure = None;
     for pipeline in pipelines {
         let name = pipeline.name.clone();

@@ -19,7 +19,7 @@ use crate::error;
 /// How often a commit is tried against other processes that write the same table.
 const ATTEMPTS: u32 = 12;
 /// The key in a commit's information that names its writer.
-const WRITER_KEY: &str = "twinlakeWriter";
+pub(super) const WRITER_KEY: &str = "twinlakeWriter";
 
 /// Says that a commit runs, for as long as it lives.
 pub(super) struct Committing<'a>(&'a AtomicBool);

@@ -172,7 +172,7 @@ mod tests {
             path: path.to_owned(),
             size: bytes,
             tags: Some([(files::WRITER_TAG.to_owned(), Some(writer.to_owned()))].into()),
-            stats: Some(format!(r#"{{"numRecords":10,"minValues":{{"ts":"{least}"}}}}"#)),
+            stats: Some(format!(r#"{{"numRecords":10,"minValues":{{"ts":"{least}"}},"maxValues":{{}}}}"#)),
             ..Add::default()
         }
     }

@@ -166,8 +166,20 @@ pub(super) fn range_of(add: &Add, column: &str) -> Option<(i64, i64, u64)> {
 
 /// The least event time of a file's rows in microseconds, by its statistics.
 pub(super) fn least_time_us(add: &Add) -> Option<i64> {
+    time_range_us(add, TIME_COLUMN).map(|(least, _)| least)
+}
+
+/// The least and the greatest of a column of times, in microseconds, by the file's statistics; these have milliseconds,
+/// so the greatest may be up to one too low.
+pub(super) fn time_range_us(add: &Add, column: &str) -> Option<(i64, i64)> {
     let statistics = statistics(add)?;
-    parse_us(statistics.get("minValues")?.get(TIME_COLUMN)?.as_str()?)
+    let of = |kind: &str| parse_us(statistics.get(kind)?.get(column)?.as_str()?);
+    Some((of("minValues")?, of("maxValues").map_or(i64::MAX, |most| most.saturating_add(999))))
+}
+
+/// How many rows of a file have no value in a column, by its statistics.
+pub(super) fn nulls_of(add: &Add, column: &str) -> Option<u64> {
+    statistics(add)?.get("nullCount")?.get(column)?.as_u64()
 }
 
 fn statistics(add: &Add) -> Option<serde_json::Value> {

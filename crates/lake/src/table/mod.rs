@@ -11,8 +11,10 @@ mod cell;
 mod change;
 mod commit;
 mod compact;
+mod expire;
 mod extent;
 mod files;
+mod history;
 mod open;
 mod provider;
 mod revise;
@@ -48,6 +50,8 @@ use twinlake_contracts::{
 
 pub use self::cell::H3_COLUMN;
 pub use self::compact::{CompactOptions, Compacted};
+pub use self::expire::Expired;
+pub use self::history::{Vacuumed, VersionRecord};
 use self::provider::SnapshotTable;
 use crate::error;
 

@@ -31,9 +31,26 @@ struct Touched {
 }
 
 /// A file without the rows that go: the files that hold the rest, and how many rows went.
-struct Rewritten {
-    rest: Vec<Add>,
-    rows_gone: u64,
+pub(super) struct Rewritten {
+    pub rest: Vec<Add>,
+    pub rows_gone: u64,
+}
+
+/// Which rows are of none of the messages.
+fn of_none(table: &LakeTable, batch: &RecordBatch, gone: &Sequences) -> Result<BooleanArray> {
+    let sequences = batch
+        .column_by_name(SEQUENCE)
+        .and_then(|column| column.as_primitive_opt::<Int64Type>())
+        .ok_or_else(|| {
+            let message =
+                format!("table {} has no column '{SEQUENCE}': its rows come from no messages", table.name);
+            Error::config(message)
+        })?;
+    let stays = |row: usize| {
+        let sequence = sequences.is_valid(row).then(|| u64::try_from(sequences.value(row)).ok()).flatten();
+        !sequence.is_some_and(|sequence| gone.contains(sequence))
+    };
+    Ok((0..batch.num_rows()).map(|row| Some(stays(row))).collect())
 }
 
 /// One exchange on its way.
@@ -67,7 +84,8 @@ impl Change for Exchange<'_> {
         for file in table.touched(state, writer, gone)? {
             let path = file.add.path.clone();
             if !file.whole && !self.rewritten.contains_key(&path) {
-                let rest = table.without(state, writer, &file.add, gone).await?;
+                let stays = |batch: &RecordBatch| of_none(table, batch, gone);
+                let rest = table.rewritten(state, writer, &file.add, stays).await?;
                 self.rewritten.insert(path.clone(), rest);
             }
             let part = self.rewritten.get(&path).filter(|_| !file.whole);
@@ -164,34 +182,18 @@ impl LakeTable {
         Ok(touched)
     }
 
-    /// The rows of a file that are of none of the messages, written anew.
-    async fn without(
+    /// The rows of a file that stay, written anew; `stays` says of each row whether it does.
+    pub(super) async fn rewritten(
         &self,
         state: &DeltaTableState,
         writer: &str,
         add: &Add,
-        gone: &Sequences,
+        stays: impl Fn(&RecordBatch) -> Result<BooleanArray> + Send,
     ) -> Result<Rewritten> {
-        let batches = self.rows_of(add).await?;
         let mut rows_gone = 0;
         let mut rest = Vec::new();
-        for batch in batches {
-            let sequences = batch
-                .column_by_name(SEQUENCE)
-                .and_then(|column| column.as_primitive_opt::<Int64Type>())
-                .ok_or_else(|| {
-                    Error::config(format!(
-                        "table {} has no column '{SEQUENCE}': its rows come from no messages",
-                        self.name
-                    ))
-                })?;
-            let keep: BooleanArray = (0..batch.num_rows())
-                .map(|row| {
-                    let sequence =
-                        sequences.is_valid(row).then(|| u64::try_from(sequences.value(row)).ok()).flatten();
-                    Some(!sequence.is_some_and(|sequence| gone.contains(sequence)))
-                })
-                .collect();
+        for batch in self.rows_of(add).await? {
+            let keep = stays(&batch)?;
             rows_gone += (batch.num_rows() - keep.true_count()) as u64;
             rest.push(filter_record_batch(&batch, &keep)?);
         }
