@@ -14,5 +14,6 @@ mod mosquitto;
 mod notebook;
 mod other_engines;
 mod postgis;
+mod reprocess;
 mod service;
 mod support;

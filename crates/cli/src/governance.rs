@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use twinlake_catalog::{Guard, Judged, LineageEdge, QualityResult};
-use twinlake_contracts::{SqlEngine, TableName, now_us};
+use twinlake_contracts::{RowGuard, SqlEngine, TableName, now_us};
 use twinlake_pipeline::{Edge, Plan, column_lineage};
 
 use crate::town::Town;
@@ -39,6 +39,13 @@ pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec
         }
     }
     Ok((guard, edges))
+}
+
+/// The plan with the guard of its tables.
+pub async fn guarded(town: &Town, plan: Plan) -> Result<Plan> {
+    let engine: Arc<dyn SqlEngine> = Arc::clone(&town.engine) as _;
+    let guard = Guard::new(&town.catalog, engine, plan.tables.values()).await?;
+    Ok(plan.guarded(guard.map(|guard| guard as Arc<dyn RowGuard>)))
 }
 
 /// After a run: records what its rules found.

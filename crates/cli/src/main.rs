@@ -11,6 +11,7 @@ mod governance;
 mod pipelines;
 mod progress;
 mod quality;
+mod reprocess;
 mod schema;
 mod serve;
 mod settings;
@@ -18,6 +19,7 @@ mod shell;
 mod simulate;
 mod sql;
 mod town;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -77,6 +79,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&settings, &options).await,
         Command::Serve(options) => serve::run(&settings, &options).await,
         Command::Run { files, once } => pipelines::run(&settings, &files, once).await,
+        Command::Reprocess(options) => reprocess::run(&settings, &options).await,
         Command::Validate { files } => check::validate(&files).await,
         Command::Test { files } => check::test(&files).await,
         Command::Graph { file, dot } => check::graph(&file, dot),
@@ -84,6 +87,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Check(options) => quality::check(&settings, &options).await,
         Command::Catalog(command) => catalog::run(&settings, &command).await,
         Command::Simulate(options) => simulate::run(&settings, &options).await,
+        Command::Table(command) => upkeep::run(&settings, &command).await,
         Command::Schema { what } => schema::print(what),
     }
 }

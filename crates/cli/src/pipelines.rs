@@ -19,6 +19,7 @@ use crate::governance;
 use crate::progress;
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
 
 /// Everything that a pipeline file may name.
 pub fn components() -> Arc<Components> {
@@ -96,8 +97,8 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
     let name = plan.pipeline.name.clone();
     let files_bytes = file_bytes(&plan.pipeline);
     let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
-    let runner = Runner::new(plan, store, Arc::clone(&town.engine) as _)
-        .with_guard(guard.clone().map(|guard| guard as Arc<dyn RowGuard>));
+    let plan = plan.guarded(guard.clone().map(|guard| guard as Arc<dyn RowGuard>));
+    let runner = Runner::new(plan, store, Arc::clone(&town.engine) as _);
     let stats = runner.stats();
     let (stop, stopped) = watch::channel(false);
     let town = town.clone();
@@ -183,6 +184,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     for plan in plans {
         pipelines.push(start(&town, plan).await?);
     }
+    let upkeep = Upkeep::start(&town, &settings.upkeep);
     let bar = progress::spinner(settings.progress, "running");
     let stopped = loop {
         tokio::select! {
@@ -202,6 +204,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
         }
     };
     bar.finish_and_clear();
+    drop(upkeep);
     let mut failure = None;
     for pipeline in pipelines {
         let name = pipeline.name.clone();

@@ -13,6 +13,7 @@ use crate::arguments::{Doors, ServeOptions};
 use crate::pipelines;
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
 
 /// A figure of a pipeline.
 type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
@@ -171,7 +172,9 @@ pub async fn run(settings: &Settings, options: &ServeOptions) -> Result<()> {
     doorway.show(&running);
     doorway.service.readiness().set("pipelines", true);
     println!("serving {}\n{}", town.lake.location(), doorway.addresses());
+    let upkeep = Upkeep::start(&town, &settings.upkeep);
     interrupted().await;
+    drop(upkeep);
     shut(doorway, running, &town).await
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use tokio::sync::{mpsc, watch};
 use twinlake_contracts::{
-    Batch, Error, Location, Reader, Result, RowGuard, SqlEngine, TableName, TableSpec, TableStore, WriteMode,
+    Batch, Error, Location, Reader, Result, SqlEngine, TableName, TableSpec, TableStore, WriteMode,
     timestamp_type,
 };
 
@@ -26,7 +26,6 @@ pub(crate) struct Files<'a> {
     pub engine: &'a Arc<dyn SqlEngine>,
     pub stats: &'a Arc<RunnerStats>,
     pub stop: &'a watch::Receiver<bool>,
-    pub guard: Option<&'a Arc<dyn RowGuard>>,
     pub pauses: Pauses,
     pub now_us: i64,
 }
@@ -37,7 +36,7 @@ impl Files<'_> {
     ///
     /// A damaged file leaves its tables as they are; the others are replaced, and the first failure is returned with them.
     pub async fn run(&self) -> Result<(BTreeMap<TableName, u64>, Option<Error>)> {
-        let mut flow = Flow::new(self.plan, self.engine).await?.guarded(self.guard);
+        let mut flow = Flow::new(self.plan, self.engine).await?;
         let mut output = Output::default();
         let mut failure: Option<Error> = None;
         let mut failed: BTreeSet<&str> = BTreeSet::new();
@@ -62,7 +61,7 @@ impl Files<'_> {
         if let Err(error) = flow.finish(None, &mut output).await {
             return Ok((versions, Some(failure.unwrap_or(error))));
         }
-        if let Some(guard) = self.guard {
+        if let Some(guard) = self.plan.guard() {
             let sinks = self.plan.pipeline.sinks.iter().filter_map(|(sink, node)| {
                 let rows = output.sinks.get(sink)?.iter().map(|batch| batch.rows.clone()).collect();
                 Some((node.table.clone(), rows))

@@ -45,8 +45,6 @@ pub(crate) struct Flow {
     plan: Arc<Plan>,
     transforms: IndexMap<String, Box<dyn Transform>>,
     tap: BTreeSet<String>,
-    /// Holds rows to the rules of the tables that they are about to enter.
-    guard: Option<Arc<dyn RowGuard>>,
     /// The messages of rows that the transforms hold back.
     pub held: Held,
 }
@@ -55,13 +53,7 @@ impl Flow {
     pub async fn new(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>) -> Result<Self> {
         let transforms = plan.instantiate(engine).await?;
         let plan = Arc::clone(plan);
-        Ok(Self { plan, transforms, tap: BTreeSet::new(), guard: None, held: Held::default() })
-    }
-
-    /// Lets a guard judge the rows that reach a sink.
-    pub fn guarded(mut self, guard: Option<&Arc<dyn RowGuard>>) -> Self {
-        self.guard = guard.map(Arc::clone);
-        self
+        Ok(Self { plan, transforms, tap: BTreeSet::new(), held: Held::default() })
     }
 
     /// Keeps what these sources and transforms give, for tests.
@@ -143,6 +135,11 @@ impl Flow {
         self.transforms.values().any(|transform| transform.holds_rows())
     }
 
+    /// Whether any step's rows depend on rows before them.
+    pub fn remembers(&self) -> bool {
+        self.transforms.values().any(|transform| transform.remembers())
+    }
+
     /// Hands what `from` gave to the steps and sinks that read it.
     async fn deliver(
         &mut self,
@@ -165,7 +162,7 @@ impl Flow {
         for (name, node) in &pipeline.sinks {
             if node.inputs.iter().any(|input| input == from) {
                 for batch in &batches {
-                    let guard = self.guard.clone();
+                    let guard = plan.guard();
                     let batch = judged(guard, name, &node.table, batch, output).await?;
                     output.sinks.entry(name.clone()).or_default().extend(batch);
                 }
@@ -225,7 +222,7 @@ fn refuse(component: &str, rejects: Rejects, sequences: Option<&[u64]>, output: 
 
 /// The rows that a table's rules let through; the others are refused by the sink.
 async fn judged(
-    guard: Option<Arc<dyn RowGuard>>,
+    guard: Option<&Arc<dyn RowGuard>>,
     sink: &str,
     table: &TableName,
     batch: &Batch,

@@ -1,12 +1,13 @@
 //! The plan: a pipeline whose every step has a schema, found with the SQL engine before anything runs.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use twinlake_contracts::{
-    Error, INGESTED_AT, Place, SEQUENCE, SqlEngine, TableSpec, Transform, WriteMode, timestamp_type,
+    Error, INGESTED_AT, Place, RowGuard, SEQUENCE, SqlEngine, TableSpec, Transform, WriteMode, timestamp_type,
 };
 
 use crate::components::Components;
@@ -24,6 +25,17 @@ pub struct Plan {
     pub schemas: IndexMap<String, SchemaRef>,
     /// The table of every sink, by the sink's name, with the columns `_sequence` and `_ingested_at`.
     pub tables: IndexMap<String, TableSpec>,
+    guard: Guarding,
+}
+
+/// What holds rows to the rules of the tables that they are about to enter, if anything does.
+#[derive(Clone, Default)]
+struct Guarding(Option<Arc<dyn RowGuard>>);
+
+impl fmt::Debug for Guarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guarding").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Reads a file's text and checks everything: the whole of `twinlake validate`. The plan is `None` when there are
@@ -109,8 +121,19 @@ impl Plan {
             }
         }
         found.sort();
-        let plan = found.is_ok().then_some(Self { pipeline, schemas, tables });
+        let plan = found.is_ok().then_some(Self { pipeline, schemas, tables, guard: Guarding::default() });
         (plan, found)
+    }
+
+    /// Lets a guard judge the rows that are about to enter tables, wherever the plan is run.
+    #[must_use]
+    pub fn guarded(mut self, guard: Option<Arc<dyn RowGuard>>) -> Self {
+        self.guard = Guarding(guard);
+        self
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<dyn RowGuard>> {
+        self.guard.0.as_ref()
     }
 
     /// Whether a sink's rows take the place of all rows of its table.

@@ -16,8 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use twinlake_contracts::{
-    Clock, Error, LoggedMessage, MessageLog, Result, Retry, RowGuard, SqlEngine, TableName, TableSpec,
-    TableStore, WriteMode, now_us,
+    Clock, Error, LoggedMessage, MessageLog, Result, Retry, SqlEngine, TableName, TableStore, now_us,
 };
 
 use crate::epoch::Epochs;
@@ -27,7 +26,8 @@ use crate::ingest::Ingest;
 use crate::plan::Plan;
 use crate::retry::{Pauses, retry, told};
 use crate::stats::{RunnerStats, StatsSnapshot};
-use crate::window::{END_OF_INPUT, Processed, end_of_input, process, raw_schema, rejects_schema};
+use crate::targets::{REJECTS, raw_key, sink_key};
+use crate::window::{END_OF_INPUT, Processed, end_of_input, process};
 
 /// Runs one pipeline.
 pub struct Runner {
@@ -36,7 +36,6 @@ pub struct Runner {
     engine: Arc<dyn SqlEngine>,
     stats: Arc<RunnerStats>,
     clock: Option<Arc<dyn Clock>>,
-    guard: Option<Arc<dyn RowGuard>>,
     pauses: Pauses,
 }
 
@@ -85,13 +84,6 @@ impl Runner {
         }
     }
 
-    /// Lets a guard judge the rows that are about to enter tables.
-    #[must_use]
-    pub fn with_guard(mut self, guard: Option<Arc<dyn RowGuard>>) -> Self {
-        self.guard = guard;
-        self
-    }
-
     /// Takes the time that files become known from this clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -132,7 +124,6 @@ impl Runner {
                 engine: &self.engine,
                 stats: &self.stats,
                 stop: &stop,
-                guard: self.guard.as_ref(),
                 pauses: self.pauses,
                 now_us: started_us,
             };
@@ -162,9 +153,17 @@ impl Runner {
         let log =
             retry("opening the log", self.pauses, &self.stats, stop, || self.store.open_log(name)).await?;
         let (halt, halted) = watch::channel(*stop.borrow());
-        let (epochs, newest) =
-            Epochs::open(name, &self.store, &log, self.tables(), self.pauses, &self.stats, &halted).await?;
-        let mut flow = Flow::new(&self.plan, &self.engine).await?.guarded(self.guard.as_ref());
+        let (epochs, newest) = Epochs::open(
+            name,
+            &self.store,
+            &log,
+            self.plan.message_tables(),
+            self.pauses,
+            &self.stats,
+            &halted,
+        )
+        .await?;
+        let mut flow = Flow::new(&self.plan, &self.engine).await?;
         epochs.restore(&mut flow)?;
         let (committed, committed_receiver) = watch::channel(epochs.complete);
         let (appended, appended_receiver) = watch::channel(log.last_sequence());
@@ -212,32 +211,6 @@ impl Runner {
     fn interval(&self) -> Duration {
         Duration::from_millis(self.plan.pipeline.settings.commit_interval_ms)
     }
-
-    /// The tables that messages feed: key, writer's name, table.
-    fn tables(&self) -> Vec<(String, String, TableSpec)> {
-        let pipeline = &self.plan.pipeline;
-        let sinks = self.plan.tables.iter().filter(|(sink, _)| self.plan.mode(sink) == WriteMode::Append);
-        let sinks = sinks.map(|(sink, spec)| (format!("sink.{sink}"), sink.clone(), spec.clone()));
-        let raw = pipeline.sources.iter().filter(|(_, node)| node.gives_messages()).map(|(source, _)| {
-            let name = TableName { schema: "raw".into(), table: source.clone() };
-            let description = format!("All messages of the source '{source}', as they arrived");
-            (raw_key(source), format!("raw.{source}"), TableSpec { name, schema: raw_schema(), description })
-        });
-        let name = TableName { schema: "meta".into(), table: "rejects".into() };
-        let description = "What could not become a row, with its payload and the reason".to_owned();
-        let rejects = TableSpec { name, schema: rejects_schema(), description };
-        sinks
-            .chain(raw)
-            .chain([(REJECTS.to_owned(), "rejects".to_owned(), rejects)])
-            .map(|(key, writer, spec)| (key, format!("{}/{writer}", pipeline.name), spec))
-            .collect()
-    }
-}
-
-const REJECTS: &str = "rejects";
-
-fn raw_key(source: &str) -> String {
-    format!("raw.{source}")
 }
 
 /// The loop from the log to the lake.
@@ -390,8 +363,7 @@ impl Work<'_> {
     }
 
     async fn add(&mut self, processed: Processed, last: u64) -> Result<()> {
-        let sinks =
-            processed.sinks.into_iter().map(|(sink, rows)| (format!("sink.{sink}"), Some(sink), rows));
+        let sinks = processed.sinks.into_iter().map(|(sink, rows)| (sink_key(&sink), Some(sink), rows));
         let raw = processed.raw.into_iter().map(|(source, rows)| (raw_key(&source), None, rows));
         let rejects = processed.rejects.map(|rows| (REJECTS.to_owned(), None, rows));
         for (key, sink, rows) in sinks.chain(raw).chain(rejects) {
@@ -421,8 +393,7 @@ impl Work<'_> {
         tracing::warn!(%error, pause_ms = self.pause.as_millis(), "a transform failed; going back to the last commit");
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.runner.pauses.longest);
-        let flow = Flow::new(&self.runner.plan, &self.runner.engine).await?;
-        self.flow = flow.guarded(self.runner.guard.as_ref());
+        self.flow = Flow::new(&self.runner.plan, &self.runner.engine).await?;
         self.epochs.restore(&mut self.flow)?;
         self.boundary = self.boundary.max(self.position);
         self.position = self.epochs.complete;

@@ -409,4 +409,8 @@ impl Transform for GeofenceTransform {
         }
         Ok(())
     }
+
+    fn remembers(&self) -> bool {
+        self.give == Give::Events
+    }
 }
