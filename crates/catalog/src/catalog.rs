@@ -102,7 +102,7 @@ impl Catalog {
         if changed.is_empty() {
             return Ok(());
         }
-        let texts = |of: &dyn Fn(&(&Arc<TableDefinition>, String, String)) -> String| {
+        let texts = |of: &dyn Fn(&Changed<'_>) -> String| {
             Arc::new(changed.iter().map(|one| Some(of(one))).collect::<StringArray>()) as _
         };
         let columns = vec![
@@ -121,8 +121,12 @@ impl Catalog {
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16);
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(digit).collect()
 }
+
+/// A definition that is not as it was recorded, its JSON and its fingerprint.
+type Changed<'a> = (&'a Arc<TableDefinition>, String, String);
 
 /// What every session gets.
 struct CatalogExtension(Arc<Catalog>);

@@ -257,26 +257,20 @@ async fn freshness(
             .with_help("promise = \"10m\", at the rule or under [freshness]")
     })?;
     let column = rule.column.clone().or_else(|| own?.column.clone());
-    let (newest, rows) = match column {
-        Some(column) => {
-            let sql = format!(
-                "SELECT CAST(CAST(max({}) AS TIMESTAMP(6)) AS BIGINT) AS us, count(*) AS n FROM {}",
-                quoted(&column),
-                quoted_table(&definition.table)
-            );
-            let row =
-                Rows::one(&session.collect(&sql).await.map_err(|error| about(rule, definition, error))?)?;
-            (row.integer("us"), row.integer("n").unwrap_or(0))
-        }
-        None => {
-            let sql = format!(
-                "SELECT CAST(CAST(updated_at AS TIMESTAMP(6)) AS BIGINT) AS us, rows AS n FROM meta.datasets WHERE name = '{}'",
-                definition.table
-            );
-            let row = Rows::one(&session.collect(&sql).await?)?;
-            (row.integer("us"), row.integer("n").unwrap_or(0))
-        }
+    let sql = match column {
+        Some(column) => format!(
+            "SELECT CAST(CAST(max({}) AS TIMESTAMP(6)) AS BIGINT) AS us, count(*) AS n FROM {}",
+            quoted(&column),
+            quoted_table(&definition.table)
+        ),
+        None => format!(
+            "SELECT CAST(CAST(updated_at AS TIMESTAMP(6)) AS BIGINT) AS us, rows AS n FROM meta.datasets \
+             WHERE name = '{}'",
+            definition.table
+        ),
     };
+    let row = Rows::one(&session.collect(&sql).await.map_err(|error| about(rule, definition, error))?)?;
+    let (newest, rows) = (row.integer("us"), row.integer("n").unwrap_or(0));
     let age = newest.map(|us| (now_us() - us) as f64 / 1e6);
     let mut result = QualityResult::new(&definition.table, rule, rows, 0);
     result.value = age;

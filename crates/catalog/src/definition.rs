@@ -120,11 +120,11 @@ impl TableDefinition {
 /// Where the rule of that number begins.
 fn rule_place(source: &TomlFile, number: usize) -> Place {
     let headers = source.text().match_indices("[[quality]]");
-    let outside_comments = headers.filter(|(at, _)| {
+    let mut outside_comments = headers.filter(|(at, _)| {
         let line = source.text()[..*at].rfind('\n').map_or(0, |newline| newline + 1);
         !source.text()[line..*at].contains('#')
     });
-    match outside_comments.skip(number).next() {
+    match outside_comments.nth(number) {
         Some((at, header)) => source.place_at(at..at + header.len()),
         None => source.locate("quality"),
     }

@@ -10,6 +10,8 @@ mod definition;
 mod drift;
 mod duration;
 mod guard;
+#[cfg(test)]
+mod lake_tests;
 mod lineage;
 pub mod open_lineage;
 pub mod profile;

@@ -326,7 +326,7 @@ impl QualityRule {
         if self.reference.is_some() && self.earlier_runs.is_some() {
             return Err(Error::config("the rule 'drift' has either 'earlier_runs' or a 'reference'"));
         }
-        if self.tolerance.is_some_and(|tolerance| !(tolerance > 0.0)) {
+        if self.tolerance.is_some_and(|tolerance| tolerance.is_nan() || tolerance <= 0.0) {
             return Err(Error::config("'tolerance' of the rule 'drift' must be above 0"));
         }
         if let Some(reference) = &self.reference {

@@ -296,7 +296,7 @@ impl TableProvider for MetaView {
                 // Looking for the newest row reads tables: only when somebody asks for it.
                 let of_age =
                     |at: &usize| ["freshness_s", "fresh"].contains(&self.schema.field(*at).name().as_str());
-                let with_ages = projection.is_none_or(|columns| columns.iter().any(|at| of_age(at)));
+                let with_ages = projection.is_none_or(|columns| columns.iter().any(of_age));
                 self.datasets(state, with_ages).await?
             }
             Kind::Columns => self.columns(state).await?,

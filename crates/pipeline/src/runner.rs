@@ -73,15 +73,7 @@ impl Runner {
     /// Prepares a run; nothing is opened yet.
     pub fn new(plan: Plan, store: Arc<dyn TableStore>, engine: Arc<dyn SqlEngine>) -> Self {
         let stats = Arc::new(RunnerStats::default());
-        Self {
-            plan: Arc::new(plan),
-            store,
-            engine,
-            stats,
-            clock: None,
-            guard: None,
-            pauses: Pauses::default(),
-        }
+        Self { plan: Arc::new(plan), store, engine, stats, clock: None, pauses: Pauses::default() }
     }
 
     /// Takes the time that files become known from this clock.

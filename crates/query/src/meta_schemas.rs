@@ -78,13 +78,16 @@ pub fn definitions_schema() -> SchemaRef {
     ])
 }
 
+/// Gives the columns of a table.
+type Columns = fn() -> SchemaRef;
+
 /// The schema of a table of `meta` by its name.
 pub(crate) fn standing(table: &str) -> Option<SchemaRef> {
     STANDING.iter().find(|(name, _)| *name == table).map(|(_, schema)| schema())
 }
 
 /// The tables of `meta` that stand from the beginning.
-pub(crate) const STANDING: [(&str, fn() -> SchemaRef); 5] = [
+pub(crate) const STANDING: [(&str, Columns); 5] = [
     ("definitions", definitions_schema),
     ("lineage", lineage_schema),
     ("quality", quality_schema),

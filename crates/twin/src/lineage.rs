@@ -65,7 +65,7 @@ impl Twins {
     }
 
     /// A table without rows that has what a model reads of it; `None` when it is not a table of that model.
-    pub(crate) fn stand_in(&self, model: &TwinModel, name: &TableName) -> Option<Arc<dyn TableProvider>> {
+    pub(crate) fn stand_in(model: &TwinModel, name: &TableName) -> Option<Arc<dyn TableProvider>> {
         if model.table() == Some(name) {
             let mut fields: Vec<Field> = Vec::new();
             for (property_name, property) in &model.properties {

@@ -104,7 +104,7 @@ impl StatePlanner<'_> {
         name: &TableName,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         if self.stand_in {
-            return Ok(self.twins.stand_in(model, name));
+            return Ok(Twins::stand_in(model, name));
         }
         self.twins.provider(name).await.map_err(through)
     }

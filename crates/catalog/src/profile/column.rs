@@ -205,7 +205,7 @@ impl Column {
             hashes[row] = hash_of(&text);
             let new = self.distinct.add(hashes[row]);
             let whole = self.field.data_type().is_integer();
-            if whole && (new || self.looked_at < LOOKED_AT) && self.looked_at < LOOKED_AT {
+            if whole && new && self.looked_at < LOOKED_AT {
                 // Numbers of persons, cards and devices are kept as numbers, too.
                 self.looked_at += 1;
                 self.personal.add(&text);

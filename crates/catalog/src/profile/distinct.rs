@@ -48,7 +48,7 @@ impl Distinct {
         let alpha = 0.7213 / (1.0 + 1.079 / m);
         let sum: f64 = self.registers.iter().map(|rank| 2f64.powi(-i32::from(*rank))).sum();
         let raw = alpha * m * m / sum;
-        let empty = self.registers.iter().filter(|rank| **rank == 0).count();
+        let empty = self.registers.iter().map(|rank| usize::from(*rank == 0)).sum::<usize>();
         let estimate = if raw <= 2.5 * m && empty > 0 { m * (m / empty as f64).ln() } else { raw };
         estimate.round() as u64
     }

@@ -18,6 +18,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -97,7 +98,8 @@ pub async fn profile(
     let mut select = "*".to_owned();
     for geometry in &geometries {
         let column = quoted(geometry);
-        select += &format!(
+        let _ = write!(
+            select,
             ", st_x(st_centroid({column})) AS {}, st_y(st_centroid({column})) AS {}",
             quoted(&format!("{X_OF}{geometry}")),
             quoted(&format!("{Y_OF}{geometry}"))

@@ -40,10 +40,9 @@ fn is_chinese_mobile(packed: &str) -> bool {
     match bytes[1] {
         b'3' | b'8' => true,
         b'4' => third == b'0' || third >= b'4',
-        b'5' => third != b'4',
+        b'5' | b'9' => third != b'4',
         b'6' => matches!(third, b'2' | b'5' | b'6' | b'7'),
         b'7' => third != b'9',
-        b'9' => third != b'4',
         _ => false,
     }
 }
