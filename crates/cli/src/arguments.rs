@@ -83,6 +83,10 @@ pub enum Command {
     },
     /// Run past messages through a pipeline again and exchange the rows that they made
     Reprocess(ReprocessOptions),
+    /// Show what a folder of pipelines would change against what is applied to the lake
+    Plan(PlanOptions),
+    /// Apply a folder of pipelines: make and widen their tables, and remember them for `serve --applied`
+    Apply(ApplyOptions),
     /// Check pipelines without running them
     Validate {
         /// Pipeline files
@@ -141,8 +145,31 @@ pub struct ServeOptions {
     /// Pipelines to run beside the service
     #[arg(long = "pipeline", value_name = "FILE.toml")]
     pub pipelines: Vec<PathBuf>,
+    /// Run the pipelines that were applied to the lake, too
+    #[arg(long)]
+    pub applied: bool,
     #[command(flatten)]
     pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PlanOptions {
+    /// The folder; every .toml in it is a pipeline
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ApplyOptions {
+    /// The folder; every .toml in it is a pipeline
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Run past messages again where tables hold rows that the folder's pipelines would make in another way
+    #[arg(long)]
+    pub rebuild: bool,
 }
 
 #[derive(Debug, Clone, Args)]

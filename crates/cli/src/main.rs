@@ -1,6 +1,7 @@
 //! The `twinlake` binary: one program for demo, service, pipelines, SQL and simulation.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
 
+mod apply;
 mod arguments;
 mod assets;
 mod catalog;
@@ -80,6 +81,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Serve(options) => serve::run(&settings, &options).await,
         Command::Run { files, once } => pipelines::run(&settings, &files, once).await,
         Command::Reprocess(options) => reprocess::run(&settings, &options).await,
+        Command::Plan(options) => apply::plan(&settings, &options).await,
+        Command::Apply(options) => apply::apply(&settings, &options).await,
         Command::Validate { files } => check::validate(&files).await,
         Command::Test { files } => check::test(&files).await,
         Command::Graph { file, dot } => check::graph(&file, dot),

@@ -68,11 +68,21 @@ impl Running {
 pub async fn load(file: &Path, engine: &Arc<Engine>, variables: &[(&str, String)]) -> Result<Plan> {
     let text =
         std::fs::read_to_string(file).map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
+    check_text(&text, file, engine, variables).await
+}
+
+/// Checks the text of a file; every mistake is in the error. `variables` stand before the environment.
+pub async fn check_text(
+    text: &str,
+    file: &Path,
+    engine: &Arc<Engine>,
+    variables: &[(&str, String)],
+) -> Result<Plan> {
     let lookup = |name: &str| {
         let given = variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         given.or_else(|| std::env::var(name).ok())
     };
-    let (pipeline, found) = Pipeline::parse_with(&text, Some(file), &components(), &lookup);
+    let (pipeline, found) = Pipeline::parse_with(text, Some(file), &components(), &lookup);
     let Some(pipeline) = pipeline else { bail!(told(&found)) };
     let (plan, more) = Plan::check(pipeline, &(Arc::clone(engine) as Arc<dyn SqlEngine>)).await;
     for warning in found.warnings.iter().chain(&more.warnings) {

@@ -17,7 +17,7 @@ use twinlake_pipeline::{Estimate, Plan, Reprocess, ReprocessReport};
 use crate::arguments::ReprocessOptions;
 use crate::settings::Settings;
 use crate::town::Town;
-use crate::{governance, pipelines, progress};
+use crate::{apply, governance, pipelines, progress};
 
 /// Runs it, shows how far it is, and records the run.
 pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> {
@@ -26,6 +26,7 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
+    let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
     // The rules of tables that reject rows on their way reject the same ones again.
     let plan = governance::guarded(&town, plan).await?;
     let reprocess = prepare(&town, plan, options);
@@ -64,6 +65,9 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     let report = outcome?;
     let text = if options.json { serde_json::to_string(&report)? } else { tell(&report) };
     println!("{}", text.trim_end());
+    if options.from.is_none() && options.to.is_none() && options.condition.is_none() {
+        apply::rebuilt(&town, &name, &file_text).await?;
+    }
     town.close().await?;
     Ok(())
 }

@@ -10,10 +10,10 @@ use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
 
 use crate::arguments::{Doors, ServeOptions};
-use crate::pipelines;
 use crate::settings::Settings;
 use crate::town::Town;
 use crate::upkeep::Upkeep;
+use crate::{apply, pipelines};
 
 /// A figure of a pipeline.
 type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
@@ -162,6 +162,9 @@ pub async fn run(settings: &Settings, options: &ServeOptions) -> Result<()> {
     let mut plans = Vec::new();
     for file in settings.pipelines.iter().chain(&options.pipelines) {
         plans.push(pipelines::load(file, &town.engine, &[("TWINLAKE_MQTT", mqtt.to_string())]).await?);
+    }
+    if options.applied {
+        plans.extend(apply::plans(&town, &[("TWINLAKE_MQTT", mqtt.to_string())]).await?);
     }
     let claims = plans.iter().flat_map(|plan| broker_topics(plan, &mqtt.to_string())).collect();
     let doorway = Doorway::open(settings, &options.doors, &town, claims).await?;

@@ -264,7 +264,7 @@ pub async fn run(settings: &Settings, command: &TableCommand) -> Result<()> {
             println!("{name}: the rows of version {version} are version {new}");
         }
     }
-    town.lake.close().await?;
+    town.close().await?;
     Ok(())
 }
 
