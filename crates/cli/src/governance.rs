@@ -14,11 +14,7 @@ use crate::town::Town;
 pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec<LineageEdge>)> {
     let engine: Arc<dyn SqlEngine> = Arc::clone(&town.engine) as _;
     let guard = Guard::new(&town.catalog, Arc::clone(&engine), plan.tables.values()).await?;
-    town.catalog.record_definitions().await?;
-    let edges = column_lineage(plan, &engine).await?;
-    let edges: Vec<LineageEdge> = edges.into_iter().map(recorded).collect();
-    let twins = twin_lineage(town).await?;
-    town.catalog.record_lineage(&edges.iter().cloned().chain(twins).collect::<Vec<_>>()).await?;
+    let edges = describe(town, plan).await?;
     for (sink, spec) in &plan.tables {
         // What a file replaces is judged before it is committed.
         if plan.replaces(sink) {
@@ -39,6 +35,17 @@ pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec
         }
     }
     Ok((guard, edges))
+}
+
+/// Records definitions, and the lineage of a pipeline and of the twins, where they have changed; gives that of the pipeline.
+pub async fn describe(town: &Town, plan: &Plan) -> Result<Vec<LineageEdge>> {
+    let engine: Arc<dyn SqlEngine> = Arc::clone(&town.engine) as _;
+    town.catalog.record_definitions().await?;
+    let edges = column_lineage(plan, &engine).await?;
+    let edges: Vec<LineageEdge> = edges.into_iter().map(recorded).collect();
+    let twins = twin_lineage(town).await?;
+    town.catalog.record_lineage(&edges.iter().cloned().chain(twins).collect::<Vec<_>>()).await?;
+    Ok(edges)
 }
 
 /// The plan with the guard of its tables.
