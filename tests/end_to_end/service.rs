@@ -40,6 +40,16 @@ fn psql(port: u16, sql: &str) -> String {
 }
 
 #[test]
+fn psql_shows_what_tables_and_columns_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let described = psql(served.postgres, "\\d+ traffic.vehicle_position");
+    assert!(described.contains("Speed over ground. [m/s]"), "{described}");
+    let listed = psql(served.postgres, "\\dt+ map.*");
+    assert!(listed.contains("Directed road links for cars"), "{listed}");
+}
+
+#[test]
 fn psql_runs_the_three_tenses() {
     let folder = tempfile::tempdir().unwrap();
     let served = serve(folder.path());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use twinlake_contracts::{
-    RowGuard as _, TableName, TableSpec, TableStore as _, TableWriter as _, WriteMode, now_us, timestamp_type,
+    RowGuard as _, TableName, TableSpec, TableStore as _, WriteMode, now_us, timestamp_type,
 };
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, SessionSettings};

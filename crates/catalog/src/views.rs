@@ -171,6 +171,11 @@ impl MetaView {
         else {
             return Ok(());
         };
+        let mut names = twin.table_names();
+        names.sort();
+        if names.is_empty() {
+            return Ok(());
+        }
         let context = SessionContext::new_with_state(state.clone());
         let properties =
             context.sql("SELECT model, name, unit, description FROM meta.twin_properties").await?;
@@ -184,8 +189,6 @@ impl MetaView {
             .map_err(through)?
             .filter_map(|row| Some((row.text("name")?, row.text("key")?)))
             .collect();
-        let mut names = twin.table_names();
-        names.sort();
         for name in names {
             let Some(table) = twin.table(&name).await? else { continue };
             let model = name.strip_suffix("_history").unwrap_or(&name).to_owned();
