@@ -78,6 +78,7 @@ fn prepare(town: &Town, plan: Plan, options: &ReprocessOptions) -> Reprocess {
         to_us: options.to,
         condition: options.condition.clone(),
         warm_up_us: options.warm_up,
+        stale: options.stale,
         parallel: options.parallel,
         piece_messages: options.piece,
     };
@@ -95,6 +96,7 @@ async fn record(
         "from": options.from.map(format_us),
         "to": options.to.map(format_us),
         "where": options.condition,
+        "stale": options.stale,
         "parallel": options.parallel,
     });
     let mut run = RunRecord {
