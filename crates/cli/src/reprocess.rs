@@ -26,12 +26,16 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
+    let below = if options.downstream { apply::downstream(&town, &plan).await? } else { Vec::new() };
     let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
     let reprocess = prepare(&town, plan, options);
     if options.dry_run {
         let estimate = reprocess.estimate().await?;
         let text = if options.json { serde_json::to_string(&estimate)? } else { tell_estimate(&estimate) };
         println!("{}", text.trim_end());
+        for plan in below {
+            println!("then: {}", plan.pipeline.name);
+        }
         return Ok(());
     }
     let (stop, stopped) = watch::channel(false);
@@ -65,6 +69,10 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     println!("{}", text.trim_end());
     if options.from.is_none() && options.to.is_none() && options.condition.is_none() {
         apply::rebuilt(&town, &name, &file_text).await?;
+    }
+    for plan in below {
+        println!("then: {}", plan.pipeline.name);
+        apply::rebuild(&town, plan).await?;
     }
     town.lake.close().await?;
     Ok(())

@@ -135,6 +135,7 @@ fn choice(folder: &Path) -> ReprocessOptions {
         parallel: NonZeroUsize::MIN,
         warm_up: None,
         stale: false,
+        downstream: false,
         piece: 150,
         json: false,
     }
