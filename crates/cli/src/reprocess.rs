@@ -26,6 +26,7 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
+    let below = if options.downstream { apply::downstream(&town, &plan).await? } else { Vec::new() };
     let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
     // The rules of tables that reject rows on their way reject the same ones again.
     let plan = governance::guarded(&town, plan).await?;
@@ -34,6 +35,9 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
         let estimate = reprocess.estimate().await?;
         let text = if options.json { serde_json::to_string(&estimate)? } else { tell_estimate(&estimate) };
         println!("{}", text.trim_end());
+        for plan in below {
+            println!("then: {}", plan.pipeline.name);
+        }
         return Ok(());
     }
     let (stop, stopped) = watch::channel(false);
@@ -68,6 +72,10 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if options.from.is_none() && options.to.is_none() && options.condition.is_none() {
         apply::rebuilt(&town, &name, &file_text).await?;
     }
+    for plan in below {
+        println!("then: {}", plan.pipeline.name);
+        apply::rebuild(&town, plan).await?;
+    }
     town.close().await?;
     Ok(())
 }
@@ -80,6 +88,7 @@ fn prepare(town: &Town, plan: Plan, options: &ReprocessOptions) -> Reprocess {
         to_us: options.to,
         condition: options.condition.clone(),
         warm_up_us: options.warm_up,
+        stale: options.stale,
         parallel: options.parallel,
         piece_messages: options.piece,
     };
@@ -97,6 +106,7 @@ async fn record(
         "from": options.from.map(format_us),
         "to": options.to.map(format_us),
         "where": options.condition,
+        "stale": options.stale,
         "parallel": options.parallel,
     });
     let mut run = RunRecord {
