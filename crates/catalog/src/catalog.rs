@@ -23,6 +23,18 @@ pub struct Catalog {
     engine: Weak<Engine>,
     lake: Arc<Lake>,
     definitions: BTreeMap<TableName, Arc<TableDefinition>>,
+    origin: Origin,
+}
+
+/// Whose definitions they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Those of the lake's owner: one that does not fit its table is a mistake to be told.
+    #[default]
+    Own,
+    /// Those that come with the program: one that does not fit a table of the same name speaks of another table, and is
+    /// passed over.
+    Shipped,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -33,7 +45,7 @@ impl std::fmt::Debug for Catalog {
 
 impl Catalog {
     /// Reads definitions (`(file name, TOML text)` each) and adds them to every session that `engine` opens from now on.
-    pub fn load(engine: &Arc<Engine>, files: Vec<(String, String)>) -> Result<Arc<Self>> {
+    pub fn load(engine: &Arc<Engine>, files: Vec<(String, String)>, origin: Origin) -> Result<Arc<Self>> {
         let mut definitions = BTreeMap::new();
         for (file, text) in &files {
             let own = TableDefinition::parse(file, text)?;
@@ -44,7 +56,7 @@ impl Catalog {
             definitions.insert(own.table.clone(), Arc::new(own));
         }
         let lake = Arc::clone(engine.lake());
-        let catalog = Arc::new(Self { engine: Arc::downgrade(engine), lake, definitions });
+        let catalog = Arc::new(Self { engine: Arc::downgrade(engine), lake, definitions, origin });
         engine.extend(Arc::new(CatalogExtension(Arc::clone(&catalog))));
         Ok(catalog)
     }
@@ -57,6 +69,18 @@ impl Catalog {
     /// The definition of a table.
     pub fn definition(&self, table: &TableName) -> Option<&Arc<TableDefinition>> {
         self.definitions.get(table)
+    }
+
+    /// Whether a definition fits a table with these columns.
+    pub(crate) fn fits(&self, definition: &TableDefinition, columns: &[&str]) -> Result<bool> {
+        match (definition.check_columns(columns), self.origin) {
+            (Ok(()), _) => Ok(true),
+            (Err(error), Origin::Own) => Err(error),
+            (Err(error), Origin::Shipped) => {
+                tracing::debug!(table = %definition.table, %error, "a shipped definition is passed over");
+                Ok(false)
+            }
+        }
     }
 
     /// The lake.

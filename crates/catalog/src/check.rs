@@ -121,7 +121,9 @@ impl Catalog {
             };
             let schema = table.schema();
             let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            definition.check_columns(&names)?;
+            if !self.fits(definition, &names)? {
+                continue;
+            }
             results.extend(self.judge_table(&session, definition).await?);
         }
         Ok(results)
@@ -139,7 +141,10 @@ impl Catalog {
     /// among them: a pipeline that was away must be able to come back.
     pub async fn check_before(&self, table: &TableName) -> Result<Vec<QualityResult>> {
         let Some(definition) = self.definition(table) else { return Ok(Vec::new()) };
-        if self.lake().table(table).is_none() {
+        let Some(stored) = self.lake().table(table) else { return Ok(Vec::new()) };
+        let schema = stored.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        if !self.fits(definition, &names)? {
             return Ok(Vec::new());
         }
         let session = self.session()?;

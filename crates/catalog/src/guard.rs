@@ -7,7 +7,7 @@
 //! Rows that replace a table (files) are judged as a whole too, by the rules `unique` and `referential`; a reference to a
 //! table that the same run replaces is looked up in its new rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -31,6 +31,8 @@ pub const REASON: &str = "quality";
 pub struct Guard {
     catalog: Arc<Catalog>,
     engine: Arc<dyn SqlEngine>,
+    /// The tables whose definitions hold.
+    tables: BTreeSet<TableName>,
     counts: Mutex<BTreeMap<(TableName, String), Counted>>,
 }
 
@@ -60,8 +62,8 @@ impl Guard {
         engine: Arc<dyn SqlEngine>,
         tables: impl IntoIterator<Item = &'a TableSpec>,
     ) -> Result<Option<Arc<Self>>> {
-        let guard = Self { catalog: Arc::clone(catalog), engine, counts: Mutex::default() };
-        let mut any = false;
+        let mut guard =
+            Self { catalog: Arc::clone(catalog), engine, tables: BTreeSet::new(), counts: Mutex::default() };
         for spec in tables {
             let Some(definition) = catalog.definition(&spec.name) else { continue };
             let stored = catalog.lake().table(&spec.name).map(|table| table.schema());
@@ -69,8 +71,12 @@ impl Guard {
             let mut names: Vec<&str> = all.fields().iter().map(|field| field.name().as_str()).collect();
             // The lake adds it beside a geometry.
             names.push(twinlake_lake::H3_COLUMN);
-            definition.check_columns(&names)?;
-            any |= !definition.quality.is_empty();
+            if !catalog.fits(definition, &names)? {
+                continue;
+            }
+            if !definition.quality.is_empty() {
+                guard.tables.insert(spec.name.clone());
+            }
             let schema = without_added(&spec.schema);
             let rules = row_rules(definition, &schema);
             for rule in &rules {
@@ -87,7 +93,11 @@ impl Guard {
                 .with_help("columns that the lake adds can only be judged with severity = \"warn\" or \"stop\""));
             }
         }
-        Ok(any.then(|| Arc::new(guard)))
+        Ok((!guard.tables.is_empty()).then(|| Arc::new(guard)))
+    }
+
+    fn definition(&self, table: &TableName) -> Option<&Arc<TableDefinition>> {
+        self.catalog.definition(table).filter(|_| self.tables.contains(table))
     }
 
     async fn plan(&self, table: &TableName, rule: &RowRule<'_>, schema: &SchemaRef) -> Result<()> {
@@ -231,7 +241,7 @@ impl Guard {
 impl RowGuard for Guard {
     async fn judge(&self, table: &TableName, rows: &RecordBatch) -> Result<Verdict> {
         let mut verdict = Verdict::default();
-        let Some(definition) = self.catalog.definition(table) else { return Ok(verdict) };
+        let Some(definition) = self.definition(table) else { return Ok(verdict) };
         let schema = without_added(&rows.schema());
         let rules = row_rules(definition, &schema);
         if rules.is_empty() || rows.num_rows() == 0 {
@@ -265,7 +275,7 @@ impl RowGuard for Guard {
 
     async fn judge_all(&self, tables: &[(TableName, Vec<RecordBatch>)]) -> Result<()> {
         for (table, rows) in tables {
-            if let Some(definition) = self.catalog.definition(table) {
+            if let Some(definition) = self.definition(table) {
                 self.judge_table(definition, rows, tables).await?;
             }
         }

@@ -10,7 +10,7 @@ use twinlake_contracts::{
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, SessionSettings};
 
-use crate::{Catalog, Guard, Judged, LineageEdge, QualityResult};
+use crate::{Catalog, Guard, Judged, LineageEdge, Origin, QualityResult};
 
 const DEFINITION: &str = r#"
 table = "plant.reading"
@@ -100,7 +100,8 @@ async fn plant(readings: &[(Option<&str>, i64, f64)]) -> Plant {
     write(&lake, "plant.reading", rows(readings), 1).await;
     write(&lake, "plant.sensor", rows(&[(Some("a"), 0, 0.0), (Some("b"), 0, 0.0)]), 1).await;
     let engine = Engine::new(lake);
-    let catalog = Catalog::load(&engine, vec![("reading.toml".into(), DEFINITION.into())]).unwrap();
+    let catalog =
+        Catalog::load(&engine, vec![("reading.toml".into(), DEFINITION.into())], Origin::Own).unwrap();
     Plant { _folder: folder, engine, catalog }
 }
 
@@ -246,6 +247,23 @@ async fn the_guard_rejects_counts_and_stops() {
     assert!(
         guard.judge_all(&[(name, vec![rows(&[(Some("a"), 1, 1.0), (Some("a"), 2, 2.0)])])]).await.is_ok()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_that_does_not_fit_is_a_mistake_unless_it_was_shipped() {
+    let plant = plant(&[(Some("a"), 1, 1.0)]).await;
+    let other = Schema::new(vec![Field::new("id", DataType::Utf8, true)]);
+    let name = TableName::parse("plant.reading").unwrap();
+    let spec = TableSpec { name, schema: Arc::new(other), description: String::new() };
+    let lake = Lake::open(plant._folder.path().join("other").to_str().unwrap(), LakeOptions::default());
+    let engine = Engine::new(lake.await.unwrap());
+    for (origin, refused) in [(Origin::Own, true), (Origin::Shipped, false)] {
+        let files = vec![("reading.toml".into(), DEFINITION.into())];
+        let catalog = Catalog::load(&engine, files, origin).unwrap();
+        let guard = Guard::new(&catalog, Arc::clone(&engine) as _, [&spec]).await;
+        assert_eq!(guard.is_err(), refused, "{guard:?}");
+        assert!(refused || guard.unwrap().is_none());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

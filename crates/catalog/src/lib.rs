@@ -21,7 +21,7 @@ mod rule;
 mod trace;
 mod views;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Origin};
 pub use definition::{ColumnDefinition, Freshness, TableDefinition, definition_schema};
 pub use duration::Seconds;
 pub use guard::{Guard, REASON};

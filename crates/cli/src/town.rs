@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use twinlake_catalog::Catalog;
+use twinlake_catalog::{Catalog, Origin};
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
@@ -36,7 +36,9 @@ impl Town {
         let twins = Twins::load(&engine, models, scenarios)?;
         let tables =
             texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
-        let catalog = Catalog::load(&engine, tables)?;
+        let own = settings.tables.is_some() || Path::new("schemas/tables").is_dir();
+        let origin = if own { Origin::Own } else { Origin::Shipped };
+        let catalog = Catalog::load(&engine, tables, origin)?;
         if let Some(who) = &settings.who {
             twinlake_lake::set_who(who);
         }
