@@ -411,7 +411,9 @@ pub async fn downstream(town: &Town, of: &Plan) -> Result<Vec<Plan>> {
         if more.is_empty() {
             break;
         }
-        more.iter().for_each(|plan| touched.extend(tables(plan)));
+        for plan in &more {
+            touched.extend(tables(plan));
+        }
         below.extend(more);
     }
     let mut ordered: Vec<Plan> = Vec::new();

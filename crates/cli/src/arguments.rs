@@ -173,6 +173,7 @@ pub struct ApplyOptions {
 }
 
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 pub struct ReprocessOptions {
     /// The pipeline file, as it is now
     #[arg(value_name = "FILE.toml")]

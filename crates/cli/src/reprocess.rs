@@ -126,7 +126,7 @@ async fn record(
                 report.tables.iter().map(|(name, table)| (name.clone(), json!(table.version))).collect();
             run.run_id.clone_from(&report.run_id);
             run.name.clone_from(&report.pipeline);
-            run.status = "succeeded".to_owned();
+            "succeeded".clone_into(&mut run.status);
             run.started_at_us = report.started_us;
             run.outputs = json!(versions).to_string();
             let come = |reject: bool| -> u64 {
@@ -138,7 +138,7 @@ async fn record(
         }
         Err(error) => {
             run.run_id = format!("{}-reprocess-{}", run.name, now_us());
-            run.status = "failed".to_owned();
+            "failed".clone_into(&mut run.status);
             run.started_at_us = now_us();
             run.summary = json!({ "error": error.to_string() }).to_string();
         }

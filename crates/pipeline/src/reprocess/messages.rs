@@ -122,16 +122,12 @@ impl Messages {
 
     /// The sequences of the chosen messages. The end of an input is chosen with the message before it.
     pub async fn select(&self, selection: &Selection<'_>) -> Result<Sequences> {
-        let mut condition = String::new();
-        if let Some(from_us) = selection.from_us {
-            condition.push_str(&format!(" AND {INGESTED_AT} >= {}", instant(from_us)));
-        }
-        if let Some(to_us) = selection.to_us {
-            condition.push_str(&format!(" AND {INGESTED_AT} < {}", instant(to_us)));
-        }
-        if let Some(own) = selection.condition {
-            condition.push_str(&format!(" AND ({own})"));
-        }
+        let parts = [
+            selection.from_us.map(|from_us| format!(" AND {INGESTED_AT} >= {}", instant(from_us))),
+            selection.to_us.map(|to_us| format!(" AND {INGESTED_AT} < {}", instant(to_us))),
+            selection.condition.map(|own| format!(" AND ({own})")),
+        ];
+        let condition: String = parts.into_iter().flatten().collect();
         let mut selected = Sequences::default();
         let Some(first) = self.first else { return Ok(selected) };
         let mut after = first - 1;

@@ -273,13 +273,12 @@ impl Reprocess {
         let record = Record::new(&self.plan, &self.store, &self.options);
         let before = record.read().await?;
         let resumed = before.is_some();
-        let mut progress = match before {
-            Some(progress) => progress,
-            None => {
-                let started_us = now_us();
-                let cut = cut::cut(&self.plan, &self.store).await?;
-                Progress::new(format!("{}-reprocess-{started_us}", self.plan.pipeline.name), cut, started_us)
-            }
+        let mut progress = if let Some(progress) = before {
+            progress
+        } else {
+            let started_us = now_us();
+            let cut = cut::cut(&self.plan, &self.store).await?;
+            Progress::new(format!("{}-reprocess-{started_us}", self.plan.pipeline.name), cut, started_us)
         };
         let work = self.work(progress.cut).await?;
         if work.selected.is_empty() {

@@ -60,8 +60,9 @@ impl Record {
         hash.update(
             format!("{from_us:?} {to_us:?} {condition:?} {warm_up_us:?} {stale} {piece_messages}").as_bytes(),
         );
-        let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { store: Arc::clone(store), name: format!("{}.reprocess-{digest}", plan.pipeline.name) }
+        let digest =
+            hash.finalize().iter().take(8).fold(0, |digest: u64, byte| digest << 8 | u64::from(*byte));
+        Self { store: Arc::clone(store), name: format!("{}.reprocess-{digest:016x}", plan.pipeline.name) }
     }
 
     /// What an earlier call has left unfinished.
