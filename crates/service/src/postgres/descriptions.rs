@@ -1,4 +1,4 @@
-//! `obj_description` and `col_description`: what `meta.datasets` and `meta.columns` say, as psql's `\d+` and drivers ask for it.
+//! `obj_description` and `col_description`: what `meta.datasets` and `meta.columns` say, as tools ask for comments.
 
 use std::collections::HashMap;
 use std::fmt;
