@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use serde_json::{Map, Value as Json, json};
-use twinlake_catalog::{Direction, trace};
+use twinlake_catalog::{Direction, Trace, trace};
 use twinlake_contracts::{Error, TableName, suggest};
 use twinlake_query::{Session, output};
 
@@ -192,8 +192,7 @@ async fn show(settings: &Settings, name: &str, format: TextFormat) -> Result<()>
     }
     for (key, direction) in [("from", Direction::Up), ("to", Direction::Down)] {
         let way = trace(&edges, name, None, direction).ok();
-        let ends: Vec<Json> =
-            way.iter().flat_map(|way| way.ends()).map(|place| json!(place.dataset)).collect();
+        let ends: Vec<Json> = way.iter().flat_map(Trace::ends).map(|place| json!(place.dataset)).collect();
         shown.insert(key.to_owned(), json!(ends));
     }
     if format == TextFormat::Json {

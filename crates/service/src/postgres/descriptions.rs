@@ -167,7 +167,7 @@ impl AsyncScalarUDFImpl for Describe {
         let ids = number(0)?;
         let ids = ids.as_primitive::<Int64Type>();
         let positions = if self.columns && arguments.args.len() > 1 { Some(number(1)?) } else { None };
-        let positions = positions.as_ref().map(|positions| positions.as_primitive::<Int64Type>());
+        let positions = positions.as_ref().map(AsArray::as_primitive::<Int64Type>);
         // Nothing to ask for: psql also asks about relations that nobody describes.
         let found = if ids.null_count() == rows {
             Found::new()
