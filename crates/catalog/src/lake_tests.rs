@@ -251,11 +251,11 @@ async fn the_guard_rejects_counts_and_stops() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_definition_that_does_not_fit_is_a_mistake_unless_it_was_shipped() {
-    let plant = plant(&[(Some("a"), 1, 1.0)]).await;
     let other = Schema::new(vec![Field::new("id", DataType::Utf8, true)]);
     let name = TableName::parse("plant.reading").unwrap();
     let spec = TableSpec { name, schema: Arc::new(other), description: String::new() };
-    let lake = Lake::open(plant._folder.path().join("other").to_str().unwrap(), LakeOptions::default());
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default());
     let engine = Engine::new(lake.await.unwrap());
     for (origin, refused) in [(Origin::Own, true), (Origin::Shipped, false)] {
         let files = vec![("reading.toml".into(), DEFINITION.into())];
