@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod asof;
+mod buckets;
 mod counter;
 mod first_last;
 pub(crate) mod gapfill;
@@ -12,6 +13,7 @@ pub(crate) mod percentile;
 mod planner;
 mod series;
 mod sketch;
+mod sorted;
 mod time_weighted_average;
 
 use datafusion::logical_expr::AggregateUDF;

@@ -6,9 +6,12 @@
 //! measured, before gaps are filled.
 
 pub(crate) mod exec;
+mod gather;
+mod grid;
 pub(crate) mod markers;
 pub(crate) mod node;
 pub(crate) mod rewrite;
+mod series;
 
 #[cfg(test)]
 mod tests {
