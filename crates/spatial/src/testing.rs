@@ -5,8 +5,11 @@ use std::sync::Arc;
 use arrow::datatypes::Field;
 use datafusion::common::{ScalarValue, exec_datafusion_err};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
@@ -17,10 +20,34 @@ pub(crate) fn eval(expressions: &str) -> String {
 
 /// All rows of a query.
 pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
+    rows_of(sql, context(SessionConfig::new(), Arc::default()))
+}
+
+/// All rows of a query that has so much memory, two partitions, and files for what does not fit. It is an error when
+/// nothing went to files.
+pub(crate) fn query_within(bytes: usize, sql: &str) -> Result<Vec<String>, String> {
+    let ask = |files: DiskManagerMode| {
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(bytes)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(files))
+            .build_arc()
+            .map_err(|error| error.to_string())?;
+        let config = SessionConfig::new()
+            .with_target_partitions(2)
+            .with_batch_size(512)
+            .with_sort_spill_reservation_bytes(bytes / 64);
+        rows_of(sql, context(config, runtime))
+    };
+    if ask(DiskManagerMode::Disabled).is_ok() {
+        return Err("it fits into memory".to_owned());
+    }
+    ask(DiskManagerMode::OsTmpDirectory)
+}
+
+fn rows_of(sql: &str, context: SessionContext) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     runtime
         .block_on(async {
-            let context = context();
             crate::register(&context)?;
             let plan = context.state().statement_to_plan(parse(sql)?).await?;
             context.execute_logical_plan(plan).await?.collect().await
@@ -46,8 +73,9 @@ pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
         })
 }
 
-fn context() -> SessionContext {
-    let builder = SessionStateBuilder::new().with_default_features();
+fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
+    let builder =
+        SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
     SessionContext::new_with_state(crate::time::configure(builder).build())
 }
 

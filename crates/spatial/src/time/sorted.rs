@@ -102,17 +102,19 @@ impl Pieces {
                 continue;
             }
             // The rows, and once more as one batch.
-            self.reservation.try_grow(2 * batch.get_array_memory_size()).map_err(|error| {
-                error.context(
-                    "the rows of one key do not fit into the memory of queries; give them more of it",
-                )
-            })?;
+            let grown = self.reservation.try_grow(2 * batch.get_array_memory_size());
             self.held.push(batch);
-            if self.held.iter().map(RecordBatch::num_rows).sum::<usize>() >= self.wanted
+            let enough = self.held.iter().map(RecordBatch::num_rows).sum::<usize>() >= self.wanted;
+            if (enough || grown.is_err())
                 && let Some(piece) = self.cut()?
             {
                 return Ok(Some(piece));
             }
+            grown.map_err(|error| {
+                error.context(
+                    "the rows of one key do not fit into the memory of queries; give them more of it",
+                )
+            })?;
         }
         if self.held.is_empty() {
             return Ok(None);
@@ -131,7 +133,7 @@ impl Pieces {
         let tail = rows.slice(last, rows.num_rows() - last);
         // A key that is longer than that is not put together again with each batch.
         self.wanted = CHUNK_ROWS.max(2 * tail.num_rows());
-        self.reservation.try_resize(2 * rows.get_array_memory_size())?;
+        self.reservation.resize(rows.get_array_memory_size());
         self.held = vec![tail];
         Ok((last > 0).then(|| (rows.slice(0, last), starts)))
     }

@@ -203,6 +203,9 @@ impl ExecutionPlan for GapFillExec {
     }
 }
 
+/// The purpose of the memory for what is read.
+const INPUT: &str = "input";
+
 /// One partition being filled.
 struct Filling {
     /// Until it is read.
@@ -218,15 +221,16 @@ struct Filling {
 }
 
 impl Filling {
-    /// Memory for one of the operator's purposes.
+    /// Memory for one of the operator's purposes; only what is read can go to files.
     fn memory(&self, purpose: &str) -> MemoryReservation {
         let name = format!("GapFill[{}] {purpose}", self.partition);
-        MemoryConsumer::new(name).with_can_spill(true).register(self.context.memory_pool())
+        let spills = purpose == INPUT;
+        MemoryConsumer::new(name).with_can_spill(spills).register(self.context.memory_pool())
     }
 
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         if let Some(input) = self.input.take() {
-            let (shape, reservation) = (&self.shape, self.memory("input"));
+            let (shape, reservation) = (&self.shape, self.memory(INPUT));
             let gathering = Gathering {
                 shape,
                 context: &self.context,
