@@ -1,5 +1,6 @@
 //! Time series: aggregates over time, gap filling, joins by time.
 
+pub(crate) mod abs;
 mod aggregate;
 mod asof;
 mod buckets;

@@ -169,7 +169,7 @@ impl ExecutionPlan for AsofJoinExec {
                 Built::Index(index) => index,
                 Built::TooLarge(held, rest) => {
                     let merge = Merge { rule, schema, keeps_order, context };
-                    return Ok(merge.join(left, held, rest)?.boxed());
+                    return Ok(merge.join((Vec::new(), left), (held, rest))?.boxed());
                 }
             };
             Ok::<_, DataFusionError>(

@@ -1,4 +1,4 @@
-//! The physical `ASOF JOIN` when the right side does not fit into memory: both sides are sorted by key and time, with
+//! The physical `ASOF JOIN` when the side to be held does not fit into memory: both sides are sorted by key and time, with
 //! files, and go past each other once.
 
 use std::sync::Arc;
@@ -31,22 +31,18 @@ pub(super) struct Merge {
 }
 
 impl Merge {
-    /// The joined rows; `held` is the part of the right side that was read already.
+    /// The joined rows of two sides: the batches that were read already, and the rest.
     pub(super) fn join(
         self,
-        left: SendableRecordBatchStream,
-        held: Vec<RecordBatch>,
-        right: SendableRecordBatchStream,
+        left: (Vec<RecordBatch>, SendableRecordBatchStream),
+        right: (Vec<RecordBatch>, SendableRecordBatchStream),
     ) -> Result<SendableRecordBatchStream> {
+        let (left, right) = (whole(left), whole(right));
         let (left_keys, right_keys): (Vec<_>, Vec<_>) = self.rule.on.iter().cloned().unzip();
         let (left_width, right_width) = (left.schema().fields().len(), right.schema().fields().len());
         let count = left_keys.len();
         let by = |width: usize| (width..=width + count).collect::<Vec<_>>();
         let left = with_keys(left, left_keys, &self.rule.left_time, true)?;
-        let right: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(
-            right.schema(),
-            futures::stream::iter(held.into_iter().map(Ok)).chain(right),
-        ));
         let right = with_keys(right, right_keys, &self.rule.right_time, false)?;
         let left = sorted(&left.schema(), Vec::new(), left, &by(left_width), &self.context)?;
         let right = sorted(&right.schema(), Vec::new(), right, &by(right_width), &self.context)?;
@@ -84,6 +80,12 @@ impl Merge {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema, stripped)))
     }
+}
+
+fn whole((held, rest): (Vec<RecordBatch>, SendableRecordBatchStream)) -> SendableRecordBatchStream {
+    let schema = rest.schema();
+    let all = futures::stream::iter(held.into_iter().map(Ok)).chain(rest);
+    Box::pin(RecordBatchStreamAdapter::new(schema, all))
 }
 
 /// The rows with their keys, times and, on the left side, their numbers as further columns. Of the right side only rows

@@ -136,7 +136,7 @@ impl Groups {
     /// All pairs as they were met, and the columns of the keys.
     pub(crate) fn into_pairs(self) -> Result<Pairs> {
         let key_count = self.keys.len();
-        Ok(Pairs { key_count, keys: self.keys.columns()?, starts: self.starts, pairs: self.pairs })
+        Ok(Pairs { key_count, keys: self.keys.columns()?, starts: self.starts, each: self.pairs })
     }
 }
 
@@ -146,22 +146,22 @@ pub(crate) struct Pairs {
     /// The columns of the different keys.
     pub(crate) keys: Vec<ArrayRef>,
     starts: Vec<Option<i64>>,
-    pairs: Vec<(u32, u32)>,
+    each: Vec<(u32, u32)>,
 }
 
 impl Pairs {
     /// The key of each group.
     pub(crate) fn owners(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.pairs.iter().map(|(key, _)| *key)
+        self.each.iter().map(|(key, _)| *key)
     }
 
     /// The bucket of a group.
     pub(crate) fn start(&self, group: usize) -> Option<i64> {
-        self.starts[self.pairs[group].1 as usize]
+        self.starts[self.each[group].1 as usize]
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.pairs.len()
+        self.each.len()
     }
 
     /// The groups by key, and by time within a key, and where each key's begin.
@@ -174,10 +174,10 @@ impl Pairs {
         }
         // Two counting sorts, the later one keeping the order of the one before.
         let in_time = scatter(
-            (0..self.pairs.len()).map(|group| (rank[self.pairs[group].1 as usize], group as u32)),
+            (0..self.each.len()).map(|group| (rank[self.each[group].1 as usize], group as u32)),
             self.starts.len(),
         );
-        let by_key = in_time.1.into_iter().map(|group| (self.pairs[group as usize].0 as usize, group));
+        let by_key = in_time.1.into_iter().map(|group| (self.each[group as usize].0 as usize, group));
         scatter(by_key, self.key_count)
     }
 }

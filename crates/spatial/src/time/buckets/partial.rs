@@ -158,12 +158,11 @@ impl Running {
             let batch = self.input.next().await.transpose()?;
             let compute = self.metrics.elapsed_compute().clone();
             let _time = compute.timer();
-            match batch {
-                Some(batch) => self.take(&batch)?,
-                None => {
-                    self.ended = true;
-                    self.hand_on()?;
-                }
+            if let Some(batch) = batch {
+                self.take(&batch)?;
+            } else {
+                self.ended = true;
+                self.hand_on()?;
             }
         }
     }

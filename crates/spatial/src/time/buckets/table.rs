@@ -137,7 +137,7 @@ impl Table {
         let arguments = evaluate_many(&self.spec.arguments, batch)?;
         let filters = if self.spec.raw { self.spec.filters_of(batch)? } else { vec![None; arguments.len()] };
         for ((accumulator, arguments), filter) in self.accumulators.iter_mut().zip(&arguments).zip(&filters) {
-            let filter = filter.as_ref().map(|filter| filter.as_boolean());
+            let filter = filter.as_ref().map(AsArray::as_boolean);
             if self.spec.raw {
                 accumulator.update_batch(arguments, &self.numbers, filter, self.groups.len())?;
             } else {
@@ -165,7 +165,7 @@ impl Table {
         let (arguments, filters) =
             (evaluate_many(&self.spec.arguments, batch)?, self.spec.filters_of(batch)?);
         for ((accumulator, arguments), filter) in self.accumulators.iter().zip(&arguments).zip(&filters) {
-            let filter = filter.as_ref().map(|filter| filter.as_boolean());
+            let filter = filter.as_ref().map(AsArray::as_boolean);
             columns.extend(accumulator.convert_to_state(arguments, filter)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.spec.schema), columns)?)
