@@ -71,6 +71,23 @@ pub trait Transform: Send {
         false
     }
 
+    /// Whether what comes out of a row depends on rows before it. Rows of a pipeline in which nothing remembers can be made
+    /// again from any message on.
+    fn remembers(&self) -> bool {
+        true
+    }
+
+    /// From now on rows may be so many microseconds later than the settings allow. Called before the first row, for a
+    /// reprocessing that takes in what came too late. Steps that know no lateness have nothing to do.
+    fn tolerate(&mut self, more_us: i64) {
+        let _ = more_us;
+    }
+
+    /// After [`Transform::tolerate`]: gives what is held back and, by the settings, would have gone on by now.
+    async fn catch_up(&mut self) -> Result<Vec<Batch>> {
+        Ok(Vec::new())
+    }
+
     /// The state, to be stored with a commit; empty when there is none.
     fn state(&self) -> Result<Vec<u8>> {
         Ok(Vec::new())
