@@ -264,7 +264,7 @@ pub async fn run(settings: &Settings, command: &TableCommand) -> Result<()> {
             println!("{name}: the rows of version {version} are version {new}");
         }
     }
-    town.close().await?;
+    town.lake.close().await?;
     Ok(())
 }
 
