@@ -1,19 +1,18 @@
 //! The build side: its rows, an index over their boxes, and which of them have met something.
 
-use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use datafusion::common::{JoinSide, Result, exec_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 use super::condition::Condition;
 use super::keys::{Key, Keys, name, reach};
 use super::predicate::{Limit, Test};
 use super::rows::Rows;
-use super::scan::Extent;
-use super::shape::Shape;
+use crate::prepared::scan::Extent;
+use crate::prepared::shape::{Held, Shape};
 use super::tree::PackedTree;
 
 /// The boxes of the build side in the plane, or in the plane and time.
@@ -202,22 +201,5 @@ pub(super) fn query(condition: &Condition, key: &Key, bounds: &Bounds<2>) -> Bou
             reach(bounds, inexact(condition, key.limit), *sphere)
         }
         _ => *bounds,
-    }
-}
-
-/// A shape that is kept, or one for a moment.
-pub(super) enum Held<'a> {
-    Kept(&'a Shape),
-    Own(Shape),
-}
-
-impl Deref for Held<'_> {
-    type Target = Shape;
-
-    fn deref(&self) -> &Shape {
-        match self {
-            Self::Kept(shape) => shape,
-            Self::Own(shape) => shape,
-        }
     }
 }

@@ -14,8 +14,6 @@
 //! overlapping periods) become the third axis of the index. All other conditions are checked on each pair
 //! that is left, so the result is that of the nested loops, row for row.
 
-mod area;
-mod bounds;
 mod build;
 mod condition;
 mod exec;
@@ -28,13 +26,11 @@ mod predicate;
 mod probe;
 mod rows;
 mod rule;
-mod scan;
-mod shape;
 mod spilled;
 pub(crate) mod st_knn;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -15,7 +15,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, SpillFile};
 use datafusion::physical_plan::SpillManager;
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 use super::build::{indexed_bounds, query};
 use super::condition::Condition;
 use super::grid::Grid;

@@ -8,7 +8,7 @@ use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use super::filter::{Expr, comparison, constant, one_sided, turned};
-use super::shape::Relation;
+use crate::prepared::shape::Relation;
 
 /// A condition between a geometry of the left side, which is indexed, and one of the right.
 #[derive(Debug, Clone)]

@@ -9,13 +9,13 @@ use datafusion::common::{DataFusionError, JoinSide, Result};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::metrics::Count;
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 use super::build::{BuildSide, Index, query};
 use super::condition::Condition;
 use super::keys::{Key, Keys, name};
 use super::predicate::{Limit, Test};
 use super::rows::{Chosen, Rows, assemble};
-use super::shape::{Relation, Shape};
+use crate::prepared::shape::{Relation, Shape};
 use super::tree::Search;
 use crate::metric::{EARTH_MEAN_RADIUS_M, METRES_PER_DEGREE};
 

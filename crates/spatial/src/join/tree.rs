@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 
 const NODE: usize = 16;
 

@@ -18,7 +18,7 @@ const FEW_EDGES: usize = 16;
 
 /// Edges of one or more polygons in buckets.
 #[derive(Debug)]
-pub(super) struct AreaIndex {
+pub(crate) struct AreaIndex {
     bounds: Bounds<2>,
     /// Rings one after the other, each closed.
     coords: Vec<Coord>,
@@ -39,7 +39,7 @@ struct Ring {
 
 impl AreaIndex {
     /// Prepares a polygon or several; `None` for any other geometry and for empty ones.
-    pub(super) fn new(geometry: &Geometry) -> Option<Self> {
+    pub(crate) fn new(geometry: &Geometry) -> Option<Self> {
         match geometry {
             Geometry::Polygon(polygon) => Self::of(std::slice::from_ref(polygon)),
             Geometry::MultiPolygon(polygons) => Self::of(&polygons.0),
@@ -133,7 +133,7 @@ impl AreaIndex {
     }
 
     /// How many bytes it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.coords.len() * size_of::<Coord>()
             + self.entries.len() * 8
             + self.starts.len() * 4
@@ -141,7 +141,7 @@ impl AreaIndex {
     }
 
     /// Inside when it is inside one of the polygons, on the boundary when on that of one and inside none.
-    pub(super) fn position(&self, at: Coord) -> CoordPos {
+    pub(crate) fn position(&self, at: Coord) -> CoordPos {
         if !self.bounds.meets(&Bounds::point(at.x, at.y)) {
             return CoordPos::Outside;
         }
@@ -205,7 +205,7 @@ impl AreaIndex {
     }
 
     /// The planar distance to a point when it is at most `limit`, else something greater than `limit`.
-    pub(super) fn distance(&self, at: Coord, limit: f64) -> f64 {
+    pub(crate) fn distance(&self, at: Coord, limit: f64) -> f64 {
         if self.position(at) != CoordPos::Outside {
             return 0.0;
         }
