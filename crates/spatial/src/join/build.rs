@@ -31,6 +31,8 @@ pub(super) struct BuildSide {
     extents: Vec<Extent>,
     /// The distance of each row, when it depends on the row.
     limits: Vec<f64>,
+    /// Rows without a geometry to be near to, when a search fills up with them.
+    pub without_distance: Vec<u32>,
     /// Decoded when first met; nothing here when all are points.
     shapes: Vec<OnceLock<Shape>>,
     /// A bit for each row that has met something.
@@ -70,6 +72,8 @@ impl BuildSide {
         let mut boxes: Vec<(Bounds<2>, u32)> = Vec::with_capacity(rows.len());
         let mut spans: Vec<(f64, f64)> = Vec::new();
         let mut all_points = true;
+        let fill = matches!(condition.predicate.test, Test::Nearest { fill: true, .. });
+        let mut without_distance = Vec::new();
         for batch in rows.batches() {
             let batch_keys = Keys::evaluate(condition, JoinSide::Left, batch)?;
             for row in 0..batch.num_rows() {
@@ -78,6 +82,9 @@ impl BuildSide {
                 extents.push(key.map_or(Extent::Empty, |key| key.extent));
                 if on_left {
                     limits.push(key.map_or(0.0, |key| key.limit));
+                }
+                if key.is_none() && fill {
+                    without_distance.push(number);
                 }
                 let Some(key) = key else { continue };
                 let Some(bounds) = key.extent.bounds() else { continue };
@@ -110,6 +117,7 @@ impl BuildSide {
             keys,
             extents,
             limits,
+            without_distance,
             shapes,
             matched,
             probing: AtomicUsize::new(partitions),

@@ -2,5 +2,6 @@
 
 pub(crate) mod area;
 pub(crate) mod bounds;
+mod raster;
 pub(crate) mod scan;
 pub(crate) mod shape;
