@@ -104,7 +104,8 @@ pub fn stored(folder: &Path) -> BTreeSet<i64> {
 
 /// The same, and none while the table is yet to be made.
 pub fn stored_by_now(folder: &Path) -> BTreeSet<i64> {
-    let tables = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'test' AND table_name = 'reading'";
+    let tables =
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = 'test' AND table_name = 'reading'";
     if rows(folder, tables).is_empty() { BTreeSet::new() } else { stored(folder) }
 }
 

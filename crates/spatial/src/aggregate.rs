@@ -170,10 +170,8 @@ impl AggregateUDFImpl for Function {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        match (self.aggregate.start)().groups(&args.return_field) {
-            Some(groups) => Ok(groups),
-            None => exec_err!("{} folds one group at a time", self.aggregate.name),
-        }
+        let groups = (self.aggregate.start)().groups(&args.return_field);
+        groups.map_or_else(|| exec_err!("{} folds one group at a time", self.aggregate.name), Ok)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
@@ -20,6 +22,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements,
     PlanProperties, apply_expression_roots,
 };
+use futures::stream::Fuse;
 use futures::{StreamExt, TryFutureExt};
 
 use super::gather::gather;
@@ -134,22 +137,33 @@ struct Sorting {
 
 impl Sorting {
     /// Reads all of the input and gives it in order.
-    async fn run(self, mut input: SendableRecordBatchStream) -> Result<SendableRecordBatchStream> {
+    async fn run(self, input: SendableRecordBatchStream) -> Result<SendableRecordBatchStream> {
         let schema = input.schema();
+        let mut input = input.fuse();
         let mut keys = Keys::new(self.sort.expr(), &schema)?;
         let (mut batches, mut buffers) = (Vec::new(), Buffers::default());
-        while let Some(batch) = input.next().await.transpose()? {
+        let mut small = Small::default();
+        loop {
+            let next = input.next().await.transpose()?;
+            let ended = next.is_none();
             let timer = self.metrics.elapsed_compute().timer();
-            if batch.num_rows() == 0 {
+            let Some(large) = small.take(&schema, next)? else {
+                drop(timer);
+                if ended {
+                    break;
+                }
                 continue;
-            }
-            let bytes = buffers.add(&batch) + keys.add(&batch)?;
-            batches.push(batch);
+            };
+            let bytes = buffers.add(&large) + keys.add(&large)?;
+            batches.push(large);
             drop(timer);
             if self.reservation.try_grow(bytes).is_err() || keys.is_full() {
                 drop(keys);
                 self.reservation.free();
-                return self.hand_over(batches, input);
+                return self.hand_over(schema, batches, input);
+            }
+            if ended {
+                break;
             }
         }
         drop(input);
@@ -183,19 +197,52 @@ impl Sorting {
     /// What was read, and what is left to read, to DataFusion's sort.
     fn hand_over(
         &self,
+        schema: SchemaRef,
         batches: Vec<RecordBatch>,
-        rest: SendableRecordBatchStream,
+        rest: Fuse<SendableRecordBatchStream>,
     ) -> Result<SendableRecordBatchStream> {
         let input = Once {
             properties: Arc::clone(self.sort.input().properties()),
             stream: Mutex::new(Some(Box::pin(RecordBatchStreamAdapter::new(
-                rest.schema(),
+                schema,
                 futures::stream::iter(batches.into_iter().map(Ok)).chain(rest),
             )))),
         };
         let keep = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
         let sort = Arc::clone(&self.sort).replace_children(vec![Arc::new(input)], keep)?;
         sort.execute(self.partition, Arc::clone(&self.context))
+    }
+}
+
+/// Small batches that become a large one: what is gathered from many takes longer.
+#[derive(Default)]
+struct Small {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    buffers: Buffers,
+    bytes: usize,
+}
+
+const ENOUGH_ROWS: usize = 64 * 1024;
+const ENOUGH_BYTES: usize = 16 << 20;
+
+impl Small {
+    /// Takes a batch, or the end; gives a large one when there is enough for it.
+    fn take(&mut self, schema: &SchemaRef, batch: Option<RecordBatch>) -> Result<Option<RecordBatch>> {
+        let ended = batch.is_none();
+        if let Some(batch) = batch.filter(|batch| batch.num_rows() > 0) {
+            self.rows += batch.num_rows();
+            self.bytes += self.buffers.add(&batch);
+            self.batches.push(batch);
+        }
+        if self.batches.is_empty() || !(ended || self.rows >= ENOUGH_ROWS || self.bytes >= ENOUGH_BYTES) {
+            return Ok(None);
+        }
+        let all = std::mem::take(self).batches;
+        match <[RecordBatch; 1]>::try_from(all) {
+            Ok([one]) => Ok(Some(one)),
+            Err(several) => Ok(Some(concat_batches(schema, &several)?)),
+        }
     }
 }
 
@@ -245,9 +292,7 @@ impl ExecutionPlan for Once {
     }
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        match self.stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(stream) => Ok(stream),
-            None => internal_err!("a stream can be read once"),
-        }
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.map_or_else(|| internal_err!("a stream can be read once"), Ok)
     }
 }

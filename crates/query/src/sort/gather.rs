@@ -23,16 +23,16 @@ pub(super) fn gather(schema: &SchemaRef, batches: &[RecordBatch], items: &[Item]
                 DataType::BinaryView => {
                     let views: Vec<_> =
                         batches.iter().map(|batch| batch.column(column).as_binary_view()).collect();
-                    let mut builder =
-                        BinaryViewBuilder::with_capacity(items.len()).with_fixed_block_size(block(&views, &places));
+                    let mut builder = BinaryViewBuilder::with_capacity(items.len())
+                        .with_fixed_block_size(block(&views, &places));
                     values(&views, &places).for_each(|value| builder.append_option(value));
                     Ok(Arc::new(builder.finish()))
                 }
                 DataType::Utf8View => {
                     let views: Vec<_> =
                         batches.iter().map(|batch| batch.column(column).as_string_view()).collect();
-                    let mut builder =
-                        StringViewBuilder::with_capacity(items.len()).with_fixed_block_size(block(&views, &places));
+                    let mut builder = StringViewBuilder::with_capacity(items.len())
+                        .with_fixed_block_size(block(&views, &places));
                     values(&views, &places).for_each(|value| builder.append_option(value));
                     Ok(Arc::new(builder.finish()))
                 }

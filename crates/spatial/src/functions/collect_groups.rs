@@ -50,12 +50,7 @@ impl CollectGroups {
     }
 
     /// Checks and takes the geometries of some rows.
-    fn add(
-        &mut self,
-        call: &Call<'_>,
-        group_indices: &[usize],
-        filter: Option<&BooleanArray>,
-    ) -> Result<()> {
+    fn add(&mut self, call: &Call<'_>, group_indices: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
         let geometries = call.bytes(0)?;
         for (row, group) in group_indices.iter().enumerate() {
             if filter.is_some_and(|filter| !filter.is_valid(row) || !filter.value(row)) {
@@ -124,7 +119,9 @@ fn append_holder(kind: u8, members: &[&[u8]], whole: &mut Vec<u8>) {
     whole.clear();
     whole.extend([1, kind, 0, 0, 0]);
     whole.extend((members.len() as u32).to_le_bytes());
-    members.iter().for_each(|member| whole.extend_from_slice(member));
+    for member in members {
+        whole.extend_from_slice(member);
+    }
 }
 
 fn is_point(wkb: &[u8]) -> bool {
@@ -207,7 +204,9 @@ impl GroupsAccumulator for CollectGroups {
             let Ok((Shape { form: Form::Collection(members), .. }, _)) = Shape::from_wkb(state) else {
                 return exec_err!("{NAME} got a state that is not its own");
             };
-            members.iter().for_each(|member| self.push(*group, &member.encode()));
+            for member in members {
+                self.push(*group, &member.encode());
+            }
         }
         Ok(())
     }

@@ -37,12 +37,8 @@ pub(crate) static INTERSECTS: Definition =
     relation!("st_intersects", "Whether a and b share a point", Relation::Intersects, true);
 pub(crate) static DISJOINT: Definition =
     relation!("st_disjoint", "Whether a and b share no point", Relation::Intersects, false);
-pub(crate) static CONTAINS: Definition = relation!(
-    "st_contains",
-    "Whether b lies in a and not only on its boundary",
-    Relation::Contains,
-    true
-);
+pub(crate) static CONTAINS: Definition =
+    relation!("st_contains", "Whether b lies in a and not only on its boundary", Relation::Contains, true);
 pub(crate) static WITHIN: Definition =
     relation!("st_within", "Whether a lies in b and not only on its boundary", Relation::Within, true);
 pub(crate) static COVERS: Definition =

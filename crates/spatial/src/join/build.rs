@@ -3,17 +3,19 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use datafusion::common::{JoinSide, Result, exec_err};
+use arrow::datatypes::DataType;
+use datafusion::common::{JoinSide, Result, ScalarValue, exec_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use crate::prepared::bounds::Bounds;
 use super::condition::Condition;
+use super::filter::constant;
 use super::keys::{Key, Keys, name, reach};
 use super::predicate::{Limit, Test};
 use super::rows::Rows;
+use super::tree::PackedTree;
+use crate::prepared::bounds::Bounds;
 use crate::prepared::scan::Extent;
 use crate::prepared::shape::{Held, Shape};
-use super::tree::PackedTree;
 
 /// The boxes of the build side in the plane, or in the plane and time.
 #[derive(Debug)]
@@ -123,6 +125,36 @@ impl BuildSide {
             probing: AtomicUsize::new(partitions),
             reservation,
         })
+    }
+
+    /// A few boxes that what the probe side may meet has to meet; `None` when it may lie anywhere.
+    pub(super) fn reach(&self, condition: &Condition) -> Option<Vec<Bounds<2>>> {
+        let mut boxes: Vec<Bounds<2>> = match &self.index {
+            Index::Plane(tree) => tree.top().to_vec(),
+            Index::SpaceTime(tree) => tree
+                .top()
+                .iter()
+                .map(|b| Bounds { min: [b.min[0], b.min[1]], max: [b.max[0], b.max[1]] })
+                .collect(),
+        };
+        if let Test::Distance { limit: Limit::Right(limit), sphere, .. } = &condition.predicate.test {
+            let ScalarValue::Float64(Some(limit)) = constant(limit)?.cast_to(&DataType::Float64).ok()? else {
+                return None;
+            };
+            let limit = inexact(condition, limit);
+            boxes = boxes.iter().map(|bounds| reach(bounds, limit, *sphere)).collect();
+        }
+        if condition.predicate.test.on_sphere() {
+            let turned = |bounds: &Bounds<2>, turn: f64| Bounds {
+                min: [bounds.min[0] + turn, bounds.min[1]],
+                max: [bounds.max[0] + turn, bounds.max[1]],
+            };
+            boxes = boxes
+                .iter()
+                .flat_map(|bounds| [-360.0, 0.0, 360.0].map(|turn| turned(bounds, turn)))
+                .collect();
+        }
+        Some(boxes)
     }
 
     /// The key of a row.

@@ -13,6 +13,7 @@ use futures::future::{BoxFuture, Shared};
 
 use super::build::{BuildSide, index_bytes};
 use super::condition::Condition;
+use super::extent_filter::ExtentFilter;
 use super::grid::Grid;
 use super::keys::Keys;
 use super::metrics::JoinMetrics;
@@ -43,6 +44,8 @@ pub(super) struct Building {
     pub condition: Arc<Condition>,
     pub join_type: JoinType,
     pub metrics: JoinMetrics,
+    /// To be told where the build side lies.
+    pub filters: Vec<ExtentFilter>,
 }
 
 impl Building {
@@ -79,8 +82,10 @@ impl Building {
         self.metrics.build_mem_used.set(held);
         let partitions = self.right.output_partitioning().partition_count();
         let tracked = tracks_left(self.join_type);
-        BuildSide::new(rows, &self.condition, tracked, partitions, reservation)
-            .map(|build| Built::Memory(Arc::new(build)))
+        let build = BuildSide::new(rows, &self.condition, tracked, partitions, reservation)?;
+        let boxes = build.reach(&self.condition);
+        self.filters.iter().try_for_each(|filter| filter.fill_in(boxes.as_deref()))?;
+        Ok(Built::Memory(Arc::new(build)))
     }
 
     /// The nearest can be told only with all of the build side at hand.
@@ -120,6 +125,7 @@ impl Building {
         drop(input);
         let left = left.finish()?;
         self.metrics.build_rows.add(usize::try_from(left.rows).unwrap_or(usize::MAX));
+        self.filters.iter().try_for_each(|filter| filter.fill_in(None))?;
         let partitions = self.right.output_partitioning().partition_count();
         let streams: Vec<_> = (0..partitions)
             .map(|partition| self.right.execute(partition, Arc::clone(&self.context)))

@@ -9,6 +9,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, JoinSide, JoinType, Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{ProjectionMapping, join_equivalence_properties};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, apply_expression_roots,
@@ -32,11 +33,12 @@ use futures::future::{BoxFuture, FutureExt, Shared};
 
 use super::building::{Building, Built, OnceBuild, Outcome, Work};
 use super::condition::Condition;
+use super::extent_filter::ExtentFilter;
 use super::filter::{Expr, one_sided_of};
 use super::metrics::JoinMetrics;
 use super::predicate::{Test, bare};
 use super::spilled::Cells;
-use super::stream::{Joining, Task, tracks_left};
+use super::stream::{Joining, Task, needs_unmatched_right, tracks_left};
 
 /// The column that a search for the nearest can add to its output.
 const DISTANCE: &str = "distance";
@@ -60,6 +62,8 @@ pub(crate) struct SpatialJoinExec {
     columns: Vec<ColumnIndex>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Filters of scans on the right side, which learn where the left side lies.
+    filters: Vec<ExtentFilter>,
     build: OnceBuild,
 }
 
@@ -118,6 +122,7 @@ impl SpatialJoinExec {
             columns,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            filters: Vec::new(),
             build: OnceBuild::default(),
         }))
     }
@@ -131,7 +136,11 @@ impl SpatialJoinExec {
     ) -> Result<Self> {
         let again =
             Self::with_own_column(left, right, filter, self.join_type, projection, self.with_distance)?;
-        again.map_or_else(|| internal_err!("the condition of a spatial join is no longer spatial"), Ok)
+        let filters = self.filters.clone();
+        again.map_or_else(
+            || internal_err!("the condition of a spatial join is no longer spatial"),
+            |again| Ok(Self { filters, ..again }),
+        )
     }
 
     /// Whether the sides must stay as they are: the left one is searched for the nearest to each row of the right.
@@ -168,6 +177,35 @@ impl SpatialJoinExec {
             Ok(Arc::new(swapped))
         } else {
             reorder_output_after_swap(Arc::new(swapped), &left, &right)
+        }
+    }
+
+    /// The column of the right side whose boxes tell which rows can meet nothing, when such rows need not be read.
+    pub(super) fn filterable_geometry(&self) -> Option<usize> {
+        let told = match self.condition.predicate.test {
+            Test::Nearest { .. } | Test::Boxes { empty_meets_empty: true } => false,
+            _ => !needs_unmatched_right(self.join_type),
+        };
+        let column = self.condition.predicate.right.downcast_ref::<Column>()?;
+        (told && self.filters.is_empty()).then_some(column.index())
+    }
+
+    /// The same join over a right side with filters for it to fill in.
+    pub(super) fn with_filters(&self, right: Arc<dyn ExecutionPlan>, filters: Vec<ExtentFilter>) -> Self {
+        Self {
+            left: Arc::clone(&self.left),
+            right,
+            join_type: self.join_type,
+            filter: self.filter.clone(),
+            condition: Arc::clone(&self.condition),
+            projection: self.projection.clone(),
+            with_distance: self.with_distance,
+            join_schema: Arc::clone(&self.join_schema),
+            columns: self.columns.clone(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            filters,
+            build: OnceBuild::default(),
         }
     }
 
@@ -235,6 +273,7 @@ impl SpatialJoinExec {
                 condition: Arc::clone(&self.condition),
                 join_type: self.join_type,
                 metrics: metrics.clone(),
+                filters: self.filters.clone(),
             };
             async move { building.build().await.map_err(Arc::new) }.boxed().shared()
         })
@@ -346,6 +385,10 @@ impl ExecutionPlan for SpatialJoinExec {
         apply_expression_roots([self.filter.expression()], f)
     }
 
+    fn dynamic_expressions_produced(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        self.filters.iter().map(ExtentFilter::expression).collect()
+    }
+
     fn replace_children(
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
@@ -367,6 +410,7 @@ impl ExecutionPlan for SpatialJoinExec {
                 columns: self.columns.clone(),
                 properties: Arc::clone(&self.properties),
                 metrics: ExecutionPlanMetricsSet::new(),
+                filters: self.filters.clone(),
                 build: OnceBuild::default(),
             },
             ChildrenPropertiesMode::Recompute => {

@@ -145,9 +145,10 @@ impl<'a> Lateral<'a> {
 
     fn rewrite(self, join: &Join) -> Result<LogicalPlan> {
         let columns = self.base.schema().columns();
-        let near = columns.iter().enumerate().map(|(at, column)| {
-            Expr::Column(column.clone()).alias(format!("{NEAR}{at}"))
-        });
+        let near = columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| Expr::Column(column.clone()).alias(format!("{NEAR}{at}")));
         let near = LogicalPlanBuilder::from(self.base.clone())
             .project(near.chain(std::iter::once(lit(true).alias(FOUND))).collect::<Vec<_>>())?
             .build()?;
@@ -248,9 +249,7 @@ fn sorts_by_outer(plan: &LogicalPlan) -> Result<bool> {
         if let LogicalPlan::Sort(sort) = node {
             for key in &sort.expr {
                 let over = match sort.input.as_ref() {
-                    LogicalPlan::Projection(below) => {
-                        over_input(&key.expr, &below.expr, sort.input.schema())
-                    }
+                    LogicalPlan::Projection(below) => over_input(&key.expr, &below.expr, sort.input.schema()),
                     _ => None,
                 };
                 found |= over.as_ref().unwrap_or(&key.expr).contains_outer();

@@ -20,6 +20,7 @@ mod building;
 mod condition;
 mod distance;
 mod exec;
+mod extent_filter;
 mod filter;
 mod grid;
 mod keys;

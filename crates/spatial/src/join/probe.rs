@@ -9,15 +9,15 @@ use datafusion::common::{DataFusionError, JoinSide, Result};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::metrics::Count;
 
-use crate::prepared::bounds::Bounds;
 use super::build::{BuildSide, Index, query};
 use super::condition::Condition;
 use super::keys::{Key, Keys, name};
 use super::predicate::{Limit, Test};
 use super::rows::{Chosen, Rows, assemble};
-use crate::prepared::shape::{Relation, Shape};
 use super::tree::Search;
 use crate::metric::{EARTH_MEAN_RADIUS_M, METRES_PER_DEGREE};
+use crate::prepared::bounds::Bounds;
+use crate::prepared::shape::{Relation, Shape};
 
 /// Fewer points than this are held against a polygon of the probe side without preparing it.
 const WORTH_PREPARING: usize = 8;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, interleave, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{JoinSide, Result};
@@ -109,8 +107,9 @@ pub(super) fn assemble(
                 JoinSide::Left => left,
                 JoinSide::Right => right,
                 JoinSide::None => {
-                    return Ok(own
-                        .map_or_else(|| new_null_array(field.data_type(), count), |own| Arc::clone(own)));
+                    return Ok(
+                        own.map_or_else(|| new_null_array(field.data_type(), count), |own| Arc::clone(own))
+                    );
                 }
             };
             match side.numbers {

@@ -13,6 +13,7 @@ use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext
 
 use super::distance::take_from_join;
 use super::exec::SpatialJoinExec;
+use super::extent_filter::PushExtents;
 
 /// Replaces nested loops whose condition has a spatial part.
 ///
@@ -90,5 +91,6 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     let mut rules = PhysicalOptimizer::new().rules;
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |place| place + 1);
     rules.insert(after, Arc::new(SpatialJoins));
+    rules.push(Arc::new(PushExtents));
     rules
 }

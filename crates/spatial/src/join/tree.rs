@@ -46,6 +46,11 @@ impl<const D: usize> PackedTree<D> {
         count * (2 * size_of::<(Bounds<D>, u32)>() + size_of::<u32>() + size_of::<Bounds<D>>() / 8)
     }
 
+    /// The boxes at the top, sixteen at most, that hold all others.
+    pub(super) fn top(&self) -> &[Bounds<D>] {
+        self.levels.last().map_or(&[], Vec::as_slice)
+    }
+
     /// Calls `visit` with the number of each box that meets the query.
     #[inline]
     pub(super) fn search(&self, query: &Bounds<D>, visit: &mut impl FnMut(u32)) {

@@ -73,8 +73,15 @@ impl AreaIndex {
         if edges.is_empty() || u32::try_from(coords.len()).is_err() {
             return None;
         }
-        let mut index =
-            Self { bounds, coords, rings, bucket_height: 0.0, starts: Vec::new(), entries: Vec::new(), raster: None };
+        let mut index = Self {
+            bounds,
+            coords,
+            rings,
+            bucket_height: 0.0,
+            starts: Vec::new(),
+            entries: Vec::new(),
+            raster: None,
+        };
         // Of a few edges all are looked at as quickly as some.
         let mut buckets = if edges.len() <= FEW_EDGES { 1 } else { edges.len() };
         loop {
@@ -84,8 +91,11 @@ impl AreaIndex {
             if buckets == 1 || total <= MOST_ENTRIES_PER_EDGE * edges.len() {
                 index.fill(&edges, buckets, total);
                 if edges.len() > FEW_EDGES {
-                    let lines = edges.iter().map(|(at, _)| (index.coords[*at as usize], index.coords[*at as usize + 1]));
-                    index.raster = Raster::new(&index.bounds, lines, edges.len(), |at| index.exact_position(at));
+                    let lines = edges
+                        .iter()
+                        .map(|(at, _)| (index.coords[*at as usize], index.coords[*at as usize + 1]));
+                    index.raster =
+                        Raster::new(&index.bounds, lines, edges.len(), |at| index.exact_position(at));
                 }
                 return Some(index);
             }

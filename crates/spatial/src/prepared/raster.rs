@@ -143,9 +143,15 @@ mod tests {
         let bounds = Bounds { min: [9.0, 49.0], max: [11.0, 51.0] };
         let inside = |at: Coord| (at.x - 10.0).hypot(at.y - 50.0) < 1.0;
         let edges = corners.windows(2).map(|pair| (pair[0], pair[1]));
-        let raster = Raster::new(&bounds, edges, 200, |at| {
-            if inside(at) { CoordPos::Inside } else { CoordPos::Outside }
-        });
+        let raster =
+            Raster::new(
+                &bounds,
+                edges,
+                200,
+                |at| {
+                    if inside(at) { CoordPos::Inside } else { CoordPos::Outside }
+                },
+            );
         let raster = raster.unwrap();
         let mut mixed = 0;
         for i in 0..200 {
