@@ -4,6 +4,7 @@
 //! here a missing one is a failure, never a silent skip.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod apply;
 mod command_line;
 mod demo;
 mod files;
@@ -14,5 +15,6 @@ mod mosquitto;
 mod notebook;
 mod other_engines;
 mod postgis;
+mod reprocess;
 mod service;
 mod support;

@@ -1,9 +1,12 @@
 //! The command line: names that outside scripts rely on.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use twinlake_contracts::parse_us;
+use twinlake_pipeline::parse_duration_us;
 
 /// A city's and its factories' past, present and future in one relation.
 #[derive(Debug, Parser)]
@@ -72,6 +75,12 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Run past messages through a pipeline again and exchange the rows that they made
+    Reprocess(ReprocessOptions),
+    /// Show what a folder of pipelines would change against what is applied to the lake
+    Plan(PlanOptions),
+    /// Apply a folder of pipelines: make and widen their tables, and remember them for `serve --applied`
+    Apply(ApplyOptions),
     /// Check pipelines without running them
     Validate {
         /// Pipeline files
@@ -95,6 +104,9 @@ pub enum Command {
     },
     /// Ask the lake in SQL, at a prompt or with -c
     Sql(SqlOptions),
+    /// Look after tables: versions, small files, old rows
+    #[command(subcommand)]
+    Table(TableCommand),
     /// Run a simulation operator on the twins or straight on the field's own files
     Simulate(SimulateOptions),
     /// Print a generated schema
@@ -122,8 +134,123 @@ pub struct ServeOptions {
     /// Pipelines to run beside the service
     #[arg(long = "pipeline", value_name = "FILE.toml")]
     pub pipelines: Vec<PathBuf>,
+    /// Run the pipelines that were applied to the lake, too
+    #[arg(long)]
+    pub applied: bool,
     #[command(flatten)]
     pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct PlanOptions {
+    /// The folder; every .toml in it is a pipeline
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ApplyOptions {
+    /// The folder; every .toml in it is a pipeline
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Run past messages again where tables hold rows that the folder's pipelines would make in another way
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ReprocessOptions {
+    /// The pipeline file, as it is now
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Messages that became known at this time or later (RFC 3339; without a zone it is UTC) [default: the first]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub from: Option<i64>,
+    /// Messages that became known before this time [default: the last]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub to: Option<i64>,
+    /// Messages that satisfy this SQL condition over raw.<source> (_sequence, _ingested_at, source, ordinal, token, origin, payload)
+    #[arg(long = "where", value_name = "SQL")]
+    pub condition: Option<String>,
+    /// Say what would change and how long it may take; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many pieces run at a time
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    pub parallel: NonZeroUsize,
+    /// How far before their first message pieces begin where steps remember earlier rows, such as 10m or 2h; exact when
+    /// they remember nothing older [default: from the first message, in one pass]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub warm_up: Option<i64>,
+    /// How many messages a piece has: what is done again after a crash
+    #[arg(long, value_name = "MESSAGES", default_value_t = 250_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub piece: u64,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum TableCommand {
+    /// List a table's versions, the newest first
+    History {
+        /// The table, as schema.table
+        table: String,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+    /// Join small files and cluster their rows in space and time
+    Compact {
+        /// Tables, as schema.table [default: all]
+        tables: Vec<String>,
+    },
+    /// Take out rows that are older than a length of time
+    Expire {
+        /// The table, as schema.table
+        table: String,
+        /// How old, such as 90d
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        older_than: i64,
+        /// The column with the time [default: ts, else _ingested_at]
+        #[arg(long, value_name = "COLUMN")]
+        column: Option<String>,
+    },
+    /// Delete files that only old versions need; versions that recorded runs have read are kept
+    Vacuum {
+        /// Tables, as schema.table [default: all]
+        tables: Vec<String>,
+        /// How long versions can be gone back to
+        #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+        keep: i64,
+        /// Say how many files, and delete none
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make the rows of an earlier version the newest again
+    Restore {
+        /// The table, as schema.table
+        table: String,
+        /// The version
+        #[arg(long, value_name = "N", conflicts_with = "at")]
+        version: Option<u64>,
+        /// The version that was the newest at this time
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        at: Option<i64>,
+    },
+}
+
+/// A time in microseconds since the epoch.
+fn instant(text: &str) -> Result<i64, String> {
+    parse_us(text).ok_or_else(|| format!("'{text}' is no time: write 2018-10-09T04:32:53Z or 2018-10-09"))
+}
+
+/// A duration in microseconds.
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration_us(text).ok_or_else(|| format!("'{text}' is no length of time: write 10m or 2h"))
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,6 +18,7 @@ use crate::pipelines::{self, report_line};
 use crate::serve::{Doorway, broker_topics, interrupted, shut};
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
 use crate::{assets, progress};
 
 /// The what-ifs that the demo runs; the first is shown link by link. Closing the bridge leaves trips without a way.
@@ -70,6 +71,7 @@ pub async fn run(settings: &Settings, options: &DemoOptions) -> Result<()> {
     println!("\nVehicle positions © HSL, CC BY 4.0. Map © OpenStreetMap contributors, ODbL.");
     if !options.once {
         println!("\nServing until Ctrl-C.");
+        let _upkeep = Upkeep::start(&town, &settings.upkeep);
         interrupted().await;
     }
     shut(doorway, running, &town).await

@@ -1,12 +1,14 @@
 //! The `twinlake` binary: one program for demo, service, pipelines, SQL and simulation.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program")]
 
+mod apply;
 mod arguments;
 mod assets;
 mod check;
 mod demo;
 mod pipelines;
 mod progress;
+mod reprocess;
 mod schema;
 mod serve;
 mod settings;
@@ -14,6 +16,7 @@ mod shell;
 mod simulate;
 mod sql;
 mod town;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -73,11 +76,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&settings, &options).await,
         Command::Serve(options) => serve::run(&settings, &options).await,
         Command::Run { files, once } => pipelines::run(&settings, &files, once).await,
+        Command::Reprocess(options) => reprocess::run(&settings, &options).await,
+        Command::Plan(options) => apply::plan(&settings, &options).await,
+        Command::Apply(options) => apply::apply(&settings, &options).await,
         Command::Validate { files } => check::validate(&files).await,
         Command::Test { files } => check::test(&files).await,
         Command::Graph { file, dot } => check::graph(&file, dot),
         Command::Sql(options) => sql::run(&settings, &options).await,
         Command::Simulate(options) => simulate::run(&settings, &options).await,
+        Command::Table(command) => upkeep::run(&settings, &command).await,
         Command::Schema { what } => schema::print(what),
     }
 }

@@ -20,6 +20,7 @@ use twinlake_query::Engine;
 use crate::progress;
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
 
 /// Everything that a pipeline file may name.
 pub fn components() -> Arc<Components> {
@@ -68,11 +69,21 @@ impl Running {
 pub async fn load(file: &Path, engine: &Arc<Engine>, variables: &[(&str, String)]) -> Result<Plan> {
     let text =
         std::fs::read_to_string(file).map_err(|error| anyhow!("cannot read {}: {error}", file.display()))?;
+    check_text(&text, file, engine, variables).await
+}
+
+/// Checks the text of a file; every mistake is in the error. `variables` stand before the environment.
+pub async fn check_text(
+    text: &str,
+    file: &Path,
+    engine: &Arc<Engine>,
+    variables: &[(&str, String)],
+) -> Result<Plan> {
     let lookup = |name: &str| {
         let given = variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         given.or_else(|| std::env::var(name).ok())
     };
-    let (pipeline, found) = Pipeline::parse_with(&text, Some(file), &components(), &lookup);
+    let (pipeline, found) = Pipeline::parse_with(text, Some(file), &components(), &lookup);
     let Some(pipeline) = pipeline else { bail!(told(&found)) };
     let (plan, more) = Plan::check(pipeline, &(Arc::clone(engine) as Arc<dyn SqlEngine>)).await;
     for warning in found.warnings.iter().chain(&more.warnings) {
@@ -153,6 +164,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     for plan in plans {
         pipelines.push(start(&town, plan).await?);
     }
+    let upkeep = Upkeep::start(&town, &settings.upkeep);
     let bar = progress::spinner(settings.progress, "running");
     let stopped = loop {
         tokio::select! {
@@ -172,6 +184,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
         }
     };
     bar.finish_and_clear();
+    drop(upkeep);
     let mut failure = None;
     for pipeline in pipelines {
         let name = pipeline.name.clone();

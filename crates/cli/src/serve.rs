@@ -10,9 +10,10 @@ use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
 
 use crate::arguments::{Doors, ServeOptions};
-use crate::pipelines;
 use crate::settings::Settings;
 use crate::town::Town;
+use crate::upkeep::Upkeep;
+use crate::{apply, pipelines};
 
 /// A figure of a pipeline.
 type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
@@ -162,6 +163,9 @@ pub async fn run(settings: &Settings, options: &ServeOptions) -> Result<()> {
     for file in settings.pipelines.iter().chain(&options.pipelines) {
         plans.push(pipelines::load(file, &town.engine, &[("TWINLAKE_MQTT", mqtt.to_string())]).await?);
     }
+    if options.applied {
+        plans.extend(apply::plans(&town, &[("TWINLAKE_MQTT", mqtt.to_string())]).await?);
+    }
     let claims = plans.iter().flat_map(|plan| broker_topics(plan, &mqtt.to_string())).collect();
     let doorway = Doorway::open(settings, &options.doors, &town, claims).await?;
     let mut running = Vec::new();
@@ -171,7 +175,9 @@ pub async fn run(settings: &Settings, options: &ServeOptions) -> Result<()> {
     doorway.show(&running);
     doorway.service.readiness().set("pipelines", true);
     println!("serving {}\n{}", town.lake.location(), doorway.addresses());
+    let upkeep = Upkeep::start(&town, &settings.upkeep);
     interrupted().await;
+    drop(upkeep);
     shut(doorway, running, &town).await
 }
 

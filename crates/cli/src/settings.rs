@@ -10,6 +10,7 @@ use twinlake_sources::BrokerOptions;
 
 use crate::WrongUse;
 use crate::arguments::{Doors, Global};
+use crate::upkeep::UpkeepSettings;
 
 /// The file that `--config` names.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -22,6 +23,9 @@ pub struct ConfigFile {
     /// Access, limits and state of the MQTT broker; paths are relative to the file.
     #[serde(default)]
     broker: BrokerOptions,
+    /// What is done to the tables beside.
+    #[serde(default)]
+    upkeep: UpkeepSettings,
     /// Pipelines that `serve` runs, relative to the file.
     #[serde(default)]
     pipelines: Vec<PathBuf>,
@@ -48,6 +52,8 @@ pub struct Settings {
     pub scenarios: Option<PathBuf>,
     /// Access, limits and state of the MQTT broker.
     pub broker: BrokerOptions,
+    /// What processes that run pipelines or serve do to the tables beside.
+    pub upkeep: UpkeepSettings,
     doors: Doors,
 }
 
@@ -59,6 +65,7 @@ impl Settings {
             Some(path) => (read_config(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
         };
         file.broker.resolve(&folder);
+        file.upkeep.check().map_err(WrongUse)?;
         let beside = |path: &PathBuf| folder.join(path);
         Ok(Self {
             lake: global.lake.clone().or(file.lake).unwrap_or_else(|| "./twinlake-data".to_owned()),
@@ -68,6 +75,7 @@ impl Settings {
             twins: file.twins.as_ref().map(beside),
             scenarios: file.scenarios.as_ref().map(beside),
             broker: file.broker,
+            upkeep: file.upkeep,
             doors: Doors { http: file.http, postgres: file.postgres, mqtt: file.mqtt },
         })
     }

@@ -12,6 +12,7 @@ mod message;
 mod operator;
 mod reader;
 mod reject;
+mod revision;
 mod source;
 mod sql;
 mod table;
@@ -36,6 +37,7 @@ pub use operator::{
 };
 pub use reader::{BatchIterator, Location, Reader};
 pub use reject::{Reject, Rejects};
+pub use revision::{Revised, Revision, Sequences, StagedFile};
 pub use source::{MessageStream, Source};
 pub use sql::SqlEngine;
 pub use table::{INGESTED_AT, SEQUENCE, TableName, TableSpec, TableStore, TableWriter, WriteMode};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, MessageLog, Result};
+use crate::{Error, MessageLog, Result, Revised, Revision, Sequences, StagedFile};
 
 /// The column, in every table fed by a pipeline, that holds when the row's message became known here.
 pub const INGESTED_AT: &str = "_ingested_at";
@@ -136,4 +136,31 @@ pub trait TableWriter: Send + Sync {
     /// version. A second call with an `upto` not above the committed one changes nothing. On error nothing is lost:
     /// the fresh rows stay, and the call may be made again.
     async fn commit(&self, writer: &str, upto: u64, mode: WriteMode) -> Result<u64>;
+
+    /// Stores rows of `writer` as data files beside the table. They are durable when this returns and belong to the
+    /// table only when [`TableWriter::revise`] names them.
+    async fn stage(&self, writer: &str, rows: RecordBatch) -> Result<Vec<StagedFile>> {
+        let _ = (writer, rows);
+        Err(self.fixed())
+    }
+
+    /// What [`TableWriter::revise`] would take away, from the files' statistics: at most so many rows. Reads no rows.
+    async fn affected(&self, writer: &str, gone: &Sequences) -> Result<Revised> {
+        let _ = (writer, gone);
+        Err(self.fixed())
+    }
+
+    /// Exchanges the committed rows of one writer that come from certain messages for staged ones, in one commit that
+    /// other commits (appends, compaction) may precede or follow but never lose. A key that was used before changes
+    /// nothing.
+    async fn revise(&self, revision: Revision<'_>) -> Result<Revised> {
+        let _ = revision;
+        Err(self.fixed())
+    }
+
+    /// The error of a table whose committed rows cannot be exchanged.
+    #[doc(hidden)]
+    fn fixed(&self) -> Error {
+        Error::config(format!("committed rows of '{}' cannot be exchanged here", self.name()))
+    }
 }

@@ -71,6 +71,12 @@ pub trait Transform: Send {
         false
     }
 
+    /// Whether what comes out of a row depends on rows before it. Rows of a pipeline in which nothing remembers can be made
+    /// again from any message on.
+    fn remembers(&self) -> bool {
+        true
+    }
+
     /// The state, to be stored with a commit; empty when there is none.
     fn state(&self) -> Result<Vec<u8>> {
         Ok(Vec::new())

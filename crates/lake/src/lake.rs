@@ -120,6 +120,11 @@ impl Lake {
         Ok(table)
     }
 
+    /// Whether a writer's columns fit a table that is there: an error names those that do not. Changes nothing.
+    pub fn misfit(&self, spec: &TableSpec) -> Result<()> {
+        self.table(&spec.name).map_or(Ok(()), |table| table.would_fit(spec))
+    }
+
     /// The folder of a pipeline's durable log.
     pub fn log_directory(&self, pipeline: &str) -> PathBuf {
         self.storage.logs.join(pipeline)

@@ -21,9 +21,13 @@ mod meta;
 mod state;
 mod storage;
 mod table;
+mod upkeep;
 
 pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
 pub use meta::{RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
-pub use table::{H3_COLUMN, LakeTable, TableStats};
+pub use table::{
+    CompactOptions, Compacted, Expired, H3_COLUMN, LakeTable, TableStats, Vacuumed, VersionRecord,
+};
+pub use upkeep::{Retention, UpkeepOptions, Upkept};

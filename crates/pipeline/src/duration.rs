@@ -27,6 +27,11 @@ impl Microseconds {
     }
 }
 
+/// Reads a length of time such as `10m` (units us, ms, s, m, h, d): microseconds.
+pub fn parse_duration_us(text: &str) -> Option<i64> {
+    Microseconds::parse(text).map(|length| length.0)
+}
+
 impl<'de> Deserialize<'de> for Microseconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

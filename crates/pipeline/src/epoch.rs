@@ -235,9 +235,33 @@ impl Epochs {
     }
 }
 
+/// The last sequence up to which every table has what it must have, as a reader from outside can know it: the pipeline may
+/// be running in another process. `committed` gives the sequence that a writer has committed in a table, by
+/// [`identity`]; `None` for one that is not known any more, which counts as complete.
+pub(crate) async fn settled<C, F>(pipeline: &str, store: &Arc<dyn TableStore>, committed: C) -> Result<u64>
+where
+    C: Fn(String) -> F,
+    F: Future<Output = Result<Option<u64>>>,
+{
+    // Asked before the tables: what they have afterwards can only be more.
+    let Some((newest, state)) = store.newest_state(pipeline).await? else { return Ok(0) };
+    let head = Head::read(&mut Reader::new(&state))?;
+    for (identity, required) in head.required {
+        if committed(identity).await?.is_some_and(|committed| committed < required) {
+            return Ok(head.previous);
+        }
+    }
+    Ok(newest)
+}
+
+/// The name of a target in a stored state.
+pub(crate) fn identity_of(key: &str, table: &TableName) -> String {
+    format!("{key}@{table}")
+}
+
 /// Which table and writer an entry of the state speaks of: a sink that is sent to another table is another one.
 fn identity(key: &str, target: &Target) -> String {
-    format!("{key}@{}", target.table.name())
+    identity_of(key, target.table.name())
 }
 
 /// The first part of a stored state.

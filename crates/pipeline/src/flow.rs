@@ -130,6 +130,11 @@ impl Flow {
         self.transforms.values().any(|transform| transform.holds_rows())
     }
 
+    /// Whether any step's rows depend on rows before them.
+    pub fn remembers(&self) -> bool {
+        self.transforms.values().any(|transform| transform.remembers())
+    }
+
     /// Hands what `from` gave to the steps and sinks that read it.
     fn deliver(&self, from: &str, batches: Vec<Batch>, waiting: &mut Waiting, output: &mut Output) {
         let batches: Vec<Batch> = batches.into_iter().filter(|batch| batch.rows.num_rows() > 0).collect();

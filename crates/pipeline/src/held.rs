@@ -71,6 +71,11 @@ impl Held {
         lost
     }
 
+    /// Whether rows of any such message are held back.
+    pub fn any(&self, of: impl Fn(u64) -> bool) -> bool {
+        self.entries.iter().any(|(sequence, entry)| entry.rows > 0 && of(*sequence))
+    }
+
     /// The message of a row that was held back.
     pub fn message(&self, sequence: u64) -> Option<&LoggedMessage> {
         self.entries.get(&sequence)?.message.as_ref()

@@ -149,6 +149,11 @@ impl fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.document.text
+    }
+
     /// Reads a pipeline file's text. `path` is where it lies: relative paths in it are relative to its folder.
     /// `${NAME}` and `${NAME:-default}` in strings are environment variables.
     ///

@@ -16,8 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use twinlake_contracts::{
-    Clock, Error, LoggedMessage, MessageLog, Result, Retry, SqlEngine, TableName, TableSpec, TableStore,
-    WriteMode, now_us,
+    Clock, Error, LoggedMessage, MessageLog, Result, Retry, SqlEngine, TableName, TableStore, now_us,
 };
 
 use crate::epoch::Epochs;
@@ -27,7 +26,8 @@ use crate::ingest::Ingest;
 use crate::plan::Plan;
 use crate::retry::{Pauses, retry, told};
 use crate::stats::{RunnerStats, StatsSnapshot};
-use crate::window::{END_OF_INPUT, Processed, end_of_input, process, raw_schema, rejects_schema};
+use crate::targets::{REJECTS, raw_key, sink_key};
+use crate::window::{END_OF_INPUT, Processed, end_of_input, process};
 
 /// Runs one pipeline.
 pub struct Runner {
@@ -145,8 +145,16 @@ impl Runner {
         let log =
             retry("opening the log", self.pauses, &self.stats, stop, || self.store.open_log(name)).await?;
         let (halt, halted) = watch::channel(*stop.borrow());
-        let (epochs, newest) =
-            Epochs::open(name, &self.store, &log, self.tables(), self.pauses, &self.stats, &halted).await?;
+        let (epochs, newest) = Epochs::open(
+            name,
+            &self.store,
+            &log,
+            self.plan.message_tables(),
+            self.pauses,
+            &self.stats,
+            &halted,
+        )
+        .await?;
         let mut flow = Flow::new(&self.plan, &self.engine).await?;
         epochs.restore(&mut flow)?;
         let (committed, committed_receiver) = watch::channel(epochs.complete);
@@ -195,32 +203,6 @@ impl Runner {
     fn interval(&self) -> Duration {
         Duration::from_millis(self.plan.pipeline.settings.commit_interval_ms)
     }
-
-    /// The tables that messages feed: key, writer's name, table.
-    fn tables(&self) -> Vec<(String, String, TableSpec)> {
-        let pipeline = &self.plan.pipeline;
-        let sinks = self.plan.tables.iter().filter(|(sink, _)| self.plan.mode(sink) == WriteMode::Append);
-        let sinks = sinks.map(|(sink, spec)| (format!("sink.{sink}"), sink.clone(), spec.clone()));
-        let raw = pipeline.sources.iter().filter(|(_, node)| node.gives_messages()).map(|(source, _)| {
-            let name = TableName { schema: "raw".into(), table: source.clone() };
-            let description = format!("All messages of the source '{source}', as they arrived");
-            (raw_key(source), format!("raw.{source}"), TableSpec { name, schema: raw_schema(), description })
-        });
-        let name = TableName { schema: "meta".into(), table: "rejects".into() };
-        let description = "What could not become a row, with its payload and the reason".to_owned();
-        let rejects = TableSpec { name, schema: rejects_schema(), description };
-        sinks
-            .chain(raw)
-            .chain([(REJECTS.to_owned(), "rejects".to_owned(), rejects)])
-            .map(|(key, writer, spec)| (key, format!("{}/{writer}", pipeline.name), spec))
-            .collect()
-    }
-}
-
-const REJECTS: &str = "rejects";
-
-fn raw_key(source: &str) -> String {
-    format!("raw.{source}")
 }
 
 /// The loop from the log to the lake.
@@ -373,8 +355,7 @@ impl Work<'_> {
     }
 
     async fn add(&mut self, processed: Processed, last: u64) -> Result<()> {
-        let sinks =
-            processed.sinks.into_iter().map(|(sink, rows)| (format!("sink.{sink}"), Some(sink), rows));
+        let sinks = processed.sinks.into_iter().map(|(sink, rows)| (sink_key(&sink), Some(sink), rows));
         let raw = processed.raw.into_iter().map(|(source, rows)| (raw_key(&source), None, rows));
         let rejects = processed.rejects.map(|rows| (REJECTS.to_owned(), None, rows));
         for (key, sink, rows) in sinks.chain(raw).chain(rejects) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
@@ -11,8 +12,8 @@ use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::TableType;
-use twinlake_contracts::{INGESTED_AT, SEQUENCE, TableName, timestamp_type};
-use twinlake_lake::Lake;
+use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, parse_us, timestamp_type};
+use twinlake_lake::{Lake, VersionRecord};
 
 use crate::DEFAULT_SCHEMA;
 use crate::files::FileTables;
@@ -20,8 +21,10 @@ use crate::files::FileTables;
 /// The schema of tables about tables.
 const META: &str = "meta";
 const DATASETS: &str = "datasets";
+/// What stands for the versions of a table in place of one.
+const HISTORY: &str = "history";
 
-fn external(error: twinlake_contracts::Error) -> DataFusionError {
+fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
@@ -146,10 +149,33 @@ impl LakeSchema {
         }
     }
 
+    /// `"table@7"`, `"table@2018-10-09T04:32:53Z"`: a table as a past version was; `"table@history"`: its versions.
+    async fn past(&self, table: &str, version: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let found = self.lake_name(table).and_then(|name| self.lake.table(&name));
+        let Some(found) = found else { return Ok(None) };
+        if version == HISTORY {
+            let rows = history_rows(&found.history(None).await.map_err(external)?)?;
+            return Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)));
+        }
+        let number = match (version.parse::<u64>(), parse_us(version)) {
+            (Ok(number), _) => number,
+            (Err(_), Some(at_us)) => found.version_at(at_us).await.map_err(external)?,
+            (Err(_), None) => {
+                let error = Error::config(format!("'{version}' is no version of {}.{table}", self.name));
+                let help = "write \"table@7\", \"table@2018-10-09T04:32:53Z\" or \"table@history\"";
+                return Err(external(error.with_help(help)));
+            }
+        };
+        found.provider_at_version(number).await.map(Some).map_err(external)
+    }
+
     async fn lake_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if self.name == META && table == DATASETS {
             let rows = self.lake.datasets().await.map_err(external)?;
             return Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)));
+        }
+        if let Some((table, version)) = table.split_once('@') {
+            return self.past(table, version).await;
         }
         let Some(name) = self.lake_name(table) else { return Ok(None) };
         match self.lake.table(&name) {
@@ -228,6 +254,26 @@ impl SchemaProvider for LakeSchema {
             || self.standing(name).is_some()
             || (self.name == META && name == DATASETS)
     }
+}
+
+/// The versions of a table as rows.
+fn history_rows(records: &[VersionRecord]) -> Result<RecordBatch> {
+    let schema = Schema::new(vec![
+        Field::new("version", DataType::Int64, true),
+        Field::new("at", timestamp_type(), true),
+        text("operation"),
+        text("writer"),
+        text("parameters"),
+    ]);
+    let at: TimestampMicrosecondArray = records.iter().map(|record| record.at_us).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(records.iter().map(|record| i64::try_from(record.version).ok()).collect::<Int64Array>()),
+        Arc::new(at.with_timezone("UTC")),
+        Arc::new(records.iter().map(|record| Some(record.operation.as_str())).collect::<StringArray>()),
+        Arc::new(records.iter().map(|record| record.writer.as_deref()).collect::<StringArray>()),
+        Arc::new(records.iter().map(|record| Some(record.parameters.as_str())).collect::<StringArray>()),
+    ];
+    Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
 }
 
 fn text(name: &str) -> Field {

@@ -19,13 +19,13 @@ use crate::error;
 /// How often a commit is tried against other processes that write the same table.
 const ATTEMPTS: u32 = 12;
 /// The key in a commit's information that names its writer.
-const WRITER_KEY: &str = "twinlakeWriter";
+pub(super) const WRITER_KEY: &str = "twinlakeWriter";
 
 /// Says that a commit runs, for as long as it lives.
-struct Committing<'a>(&'a AtomicBool);
+pub(super) struct Committing<'a>(&'a AtomicBool);
 
 impl<'a> Committing<'a> {
-    fn start(flag: &'a AtomicBool) -> Self {
+    pub(super) fn start(flag: &'a AtomicBool) -> Self {
         flag.store(true, Ordering::Release);
         Self(flag)
     }
@@ -52,7 +52,7 @@ pub(super) async fn replacers(table: &DeltaTable) -> HashSet<String> {
 }
 
 /// Whether an error says for certain that nothing was committed and that another writer was first.
-fn lost_the_race(error: &DeltaTableError) -> bool {
+pub(super) fn lost_the_race(error: &DeltaTableError) -> bool {
     matches!(
         error,
         DeltaTableError::VersionAlreadyExists(_)
@@ -99,7 +99,7 @@ impl LakeTable {
         };
         let count = batches.len();
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?;
-        let written = files::write(self.log_store.object_store(None), state, schema, batches).await;
+        let written = files::write(self.log_store.object_store(None), state, schema, batches, writer).await;
         let adds = written.map_err(|error| error::delta(&self.system, &error))?;
         for attempt in 1..=ATTEMPTS {
             // Noted before the attempt: when it fails, the next look settles whether it reached storage.
@@ -170,6 +170,10 @@ impl LakeTable {
             .with_metadata([(WRITER_KEY.to_owned(), writer.into())])
             // Old versions stay: a simulation's inputs are versions.
             .with_cleanup_expired_logs(Some(false));
+        if mode == WriteMode::Replace {
+            // What it takes away must be what is there: a newer version is looked at before the next attempt.
+            properties = properties.with_max_retries(0);
+        }
         if let Some(sequence) = sequence {
             let version = i64::try_from(sequence)
                 .map_err(|_| DeltaTableError::Generic(format!("sequence {sequence} is too large")))?;
@@ -205,7 +209,7 @@ impl LakeTable {
     }
 
     /// Files that no commit names take space and nothing else; what cannot be deleted stays for a vacuum.
-    async fn delete_unused(&self, adds: &[Add]) {
+    pub(super) async fn delete_unused(&self, adds: &[Add]) {
         let store = self.log_store.object_store(None);
         for add in adds {
             if let Err(error) = store.delete(&Path::from(add.path.as_str())).await {

@@ -8,17 +8,24 @@
 //! the next look at the storage settles whether the rows are there.
 
 mod cell;
+mod change;
 mod commit;
+mod compact;
+mod expire;
 mod extent;
 mod files;
+mod history;
 mod open;
 mod provider;
+mod revise;
 mod schema;
 
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upkeep_tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -37,9 +44,14 @@ use deltalake_core::table::state::DeltaTableState;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt as _};
 use tokio::sync::{Mutex, MutexGuard};
-use twinlake_contracts::{Error, Result, TableName, TableWriter, WriteMode};
+use twinlake_contracts::{
+    Error, Result, Revised, Revision, Sequences, StagedFile, TableName, TableWriter, WriteMode,
+};
 
 pub use self::cell::H3_COLUMN;
+pub use self::compact::{CompactOptions, Compacted};
+pub use self::expire::Expired;
+pub use self::history::{Vacuumed, VersionRecord};
 use self::provider::SnapshotTable;
 use crate::error;
 
@@ -411,5 +423,17 @@ impl TableWriter for LakeTable {
 
     async fn commit(&self, writer: &str, upto: u64, mode: WriteMode) -> Result<u64> {
         self.commit_rows(writer, Some(upto), mode).await
+    }
+
+    async fn stage(&self, writer: &str, rows: RecordBatch) -> Result<Vec<StagedFile>> {
+        self.stage_rows(writer, rows).await
+    }
+
+    async fn affected(&self, writer: &str, gone: &Sequences) -> Result<Revised> {
+        self.affected_by(writer, gone).await
+    }
+
+    async fn revise(&self, revision: Revision<'_>) -> Result<Revised> {
+        self.revise_to_its_end(revision).await
     }
 }

@@ -83,6 +83,12 @@ impl LakeTable {
         }
     }
 
+    /// Whether a writer's columns fit; changes nothing.
+    pub(crate) fn would_fit(&self, spec: &TableSpec) -> Result<()> {
+        let wanted = stored_schema(&self.name, &spec.schema)?;
+        missing_columns(&self.name, &self.schema(), &wanted).map(|_| ())
+    }
+
     /// Checks that a writer's columns fit, adds those that are new (nullable, at the end), and takes over a new
     /// description.
     pub(crate) async fn fit(&self, spec: &TableSpec) -> Result<()> {

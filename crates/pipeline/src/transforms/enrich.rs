@@ -242,4 +242,8 @@ impl Transform for EnrichTransform {
         });
         Ok(vec![Batch { rows: filter_record_batch(&rows, &keep)?, sequences }])
     }
+
+    fn remembers(&self) -> bool {
+        false
+    }
 }

@@ -374,4 +374,8 @@ impl Transform for GeofenceTransform {
         }
         Ok(())
     }
+
+    fn remembers(&self) -> bool {
+        self.give == Give::Events
+    }
 }

@@ -166,6 +166,10 @@ impl Transform for SqlTransform {
             })
             .collect()
     }
+
+    fn remembers(&self) -> bool {
+        !self.row_wise
+    }
 }
 
 impl SqlTransform {

@@ -314,4 +314,8 @@ impl Transform for CleanTransform {
         }
         self.chain.read(&mut input)
     }
+
+    fn remembers(&self) -> bool {
+        self.chain.0.iter().any(|operator| operator.remembers())
+    }
 }

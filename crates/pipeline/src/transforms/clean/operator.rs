@@ -27,6 +27,11 @@ pub(super) trait Operator: Send {
         false
     }
 
+    /// Whether its judgement of a row depends on rows before it.
+    fn remembers(&self) -> bool {
+        true
+    }
+
     /// What its state depends on: a state of another shape is not taken back.
     fn shape(&self) -> String {
         String::new()

@@ -72,6 +72,10 @@ impl Operator for Range {
         }
         Ok(())
     }
+
+    fn remembers(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -43,4 +43,8 @@ impl Operator for Require {
         }
         Ok(())
     }
+
+    fn remembers(&self) -> bool {
+        false
+    }
 }

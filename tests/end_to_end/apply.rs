@@ -1,0 +1,99 @@
+//! A folder of pipelines planned and applied: twice the same is once, and what changed is told and rebuilt.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::kill::pipeline;
+use crate::support::{Running, free_port, number, succeed, twinlake, wait_until};
+
+fn append(folder: &Path, from: i64, to: i64) {
+    let file = folder.join("readings.jsonl");
+    let mut lines = fs::read_to_string(&file).unwrap_or_default();
+    for id in from..=to {
+        let _ = writeln!(lines, "{{\"id\":{id},\"ts\":\"2018-10-09T04:32:{:02}Z\"}}", id % 60);
+    }
+    fs::write(file, lines).unwrap();
+}
+
+#[test]
+fn a_folder_is_planned_applied_changed_and_rebuilt() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("pipes")).unwrap();
+    let file = folder.join("pipes/ledger.toml");
+    append(folder, 1, 100);
+    let text = pipeline("type = \"files\"\npath = \"../readings.jsonl\"");
+    fs::write(&file, &text).unwrap();
+
+    let first = succeed(folder, &["plan", "pipes"]);
+    assert!(first.contains("+ pipeline ledger") && first.contains("+ table test.reading"), "{first}");
+    assert!(!folder.join("twinlake-data/test").exists(), "a plan changes nothing");
+    assert!(succeed(folder, &["apply", "pipes"]).contains("applied"));
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 0);
+    for command in ["plan", "apply"] {
+        assert!(succeed(folder, &[command, "pipes"]).starts_with("no changes"), "{command}");
+    }
+    assert_eq!(number(folder, "SELECT count(*) FROM meta.pipelines"), 1);
+
+    // What is applied runs.
+    let (http, postgres, mqtt) = (free_port(), free_port(), free_port());
+    let doors = [("--http", http), ("--postgres", postgres), ("--mqtt", mqtt)];
+    let doors: Vec<String> =
+        doors.iter().flat_map(|(door, port)| [(*door).to_owned(), format!("127.0.0.1:{port}")]).collect();
+    let mut arguments = vec!["serve", "--applied"];
+    arguments.extend(doors.iter().map(String::as_str));
+    let mut serving = Running::start(folder, &arguments);
+    wait_until("the rows", || {
+        serving.assert_alive();
+        number(folder, "SELECT count(*) FROM test.reading") == 100
+    });
+    serving.interrupt();
+
+    // Another query: its rows are of the old one until they are rebuilt.
+    let changed = text.replace(
+        "SELECT id, to_timestamp(ts) AS ts FROM input",
+        "SELECT id, to_timestamp(ts) AS ts, id % 10 AS digit FROM input WHERE id % 2 = 0",
+    );
+    assert_ne!(changed, text);
+    fs::write(&file, &changed).unwrap();
+    let told = succeed(folder, &["plan", "pipes"]);
+    for expected in ["~ pipeline ledger", "~ transforms.numbered", "+ column digit Int64", "must be rebuilt"]
+    {
+        assert!(told.contains(expected), "'{expected}' is missing in {told}");
+    }
+    assert!(succeed(folder, &["apply", "pipes"]).contains("to rebuild: twinlake reprocess"));
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 100);
+    assert!(succeed(folder, &["plan", "pipes"]).contains("of an older text"));
+    succeed(folder, &["apply", "pipes", "--rebuild"]);
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 50);
+    assert_eq!(number(folder, "SELECT count(digit) FROM test.reading"), 50);
+    assert_eq!(number(folder, "SELECT count(*) FROM meta.rejects WHERE reason = 'filtered'"), 50);
+    assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
+
+    // A reprocessing by hand rebuilds as well.
+    fs::write(&file, changed.replace("id % 2", "id % 4")).unwrap();
+    succeed(folder, &["apply", "pipes"]);
+    succeed(folder, &["reprocess", "pipes/ledger.toml", "--no-progress"]);
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 25);
+    assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
+
+    // What cannot be is refused, by name; nothing of the plan is done.
+    fs::write(&file, changed.replace("id % 10 AS digit", "CAST(id AS VARCHAR) AS digit")).unwrap();
+    for command in ["plan", "apply"] {
+        let refused = twinlake(folder, &[command, "pipes"]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("digit") && said.contains("Int64"), "{said}");
+    }
+    fs::write(&file, "name = \"ledger\"\n[sources.reading]\ntype = \"fils\"\n").unwrap();
+    let broken = twinlake(folder, &["plan", "pipes"]);
+    let said = String::from_utf8_lossy(&broken.stderr).into_owned();
+    assert!(!broken.status.success() && said.contains("ledger.toml:3") && said.contains("'files'"), "{said}");
+
+    fs::remove_file(&file).unwrap();
+    assert!(succeed(folder, &["plan", "pipes"]).contains("- pipeline ledger"));
+    succeed(folder, &["apply", "pipes"]);
+    assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 25, "tables stay");
+}
