@@ -201,11 +201,20 @@ impl Sorting {
         batches: Vec<RecordBatch>,
         rest: Fuse<SendableRecordBatchStream>,
     ) -> Result<SendableRecordBatchStream> {
+        // What spills needs room for a batch or two: large ones become small again, with buffers of their own.
+        let (copied, batch_size) = (Arc::clone(&schema), self.batch_size);
+        let small = batches.into_iter().flat_map(move |large| {
+            let (schema, rows) = (Arc::clone(&copied), large.num_rows());
+            (0..rows).step_by(batch_size).map(move |from| {
+                let items: Vec<Item> = (from..(from + batch_size).min(rows)).map(Item::first_batch).collect();
+                gather(&schema, std::slice::from_ref(&large), &items)
+            })
+        });
         let input = Once {
             properties: Arc::clone(self.sort.input().properties()),
             stream: Mutex::new(Some(Box::pin(RecordBatchStreamAdapter::new(
                 schema,
-                futures::stream::iter(batches.into_iter().map(Ok)).chain(rest),
+                futures::stream::iter(small).chain(rest),
             )))),
         };
         let keep = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);

@@ -13,6 +13,13 @@ pub(super) struct Item {
     pub row: u32,
 }
 
+impl Item {
+    /// A row of the only batch.
+    pub(super) fn first_batch(row: usize) -> Self {
+        Self { prefix: 0, batch: 0, row: row as u32 }
+    }
+}
+
 /// The keys of all rows, in arrow's row format, whose bytes compare as the rows do.
 #[derive(Debug)]
 pub(super) struct Keys {

@@ -3,7 +3,8 @@
 //! When the build side is indexed, the boxes at the top of its index are known before the other side is read. Where that
 //! side is a scan of Parquet files that hold, beside a geometry `g`, its boxes in columns `_g_xmin`, `_g_ymin`, `_g_xmax`,
 //! `_g_ymax`, row groups and files whose statistics lie apart from all of them are not read. The filter is a dynamic one of
-//! DataFusion: `EXPLAIN` shows it as the scan's predicate, `EXPLAIN ANALYZE` with the boxes in it.
+//! DataFusion: `EXPLAIN` shows it as the scan's predicate, `EXPLAIN ANALYZE` with the boxes in it. A scan of a Delta table
+//! knows of the columns that are asked for alone, so its files are not filtered.
 
 use std::sync::Arc;
 
