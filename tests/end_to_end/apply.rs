@@ -97,3 +97,49 @@ fn a_folder_is_planned_applied_changed_and_rebuilt() {
     assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
     assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 25, "tables stay");
 }
+
+/// A pipeline whose rows take a word from a table of another, which takes its own from a third.
+#[test]
+fn what_looks_up_a_table_is_run_again_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("pipes")).unwrap();
+    append(folder, 1, 20);
+    let base = pipeline("type = \"files\"\npath = \"../readings.jsonl\"");
+    let step = |name: &str, lookup: &str, column: &str| {
+        let enrich = format!(
+            "[transforms.joined]\ntype = \"enrich\"\ninputs = [\"clean\"]\n\
+             table = {{ query = \"SELECT id, {column} FROM {lookup}\", columns = {{ id = \"int64\", {column} = \"int64\" }} }}\n\
+             on = {{ id = \"id\" }}\ncolumns = {{ {name} = \"{column}\" }}\n\n[sinks"
+        );
+        base.replace("name = \"ledger\"", &format!("name = \"{name}\"")).replace("[sinks", &enrich).replace(
+            "inputs = [\"clean\"]\ntable = \"test.reading\"",
+            &format!("inputs = [\"joined\"]\ntable = \"test.{name}\""),
+        )
+    };
+    // In an order of names that is not the order of dependence.
+    fs::write(folder.join("pipes/c.toml"), base.replace("SELECT id,", "SELECT id, id * 10 AS word,"))
+        .unwrap();
+    fs::write(folder.join("pipes/b.toml"), step("second", "test.reading", "word")).unwrap();
+    fs::write(folder.join("pipes/a.toml"), step("first", "test.second", "second")).unwrap();
+    for file in ["c", "b", "a"] {
+        // The tables that are looked up must be there first.
+        succeed(folder, &["run", "--once", "--no-progress", &format!("pipes/{file}.toml")]);
+    }
+    succeed(folder, &["apply", "pipes"]);
+    let sum = |table: &str, column: &str| number(folder, &format!("SELECT sum({column}) FROM test.{table}"));
+    assert_eq!(
+        (sum("reading", "word"), sum("second", "second"), sum("first", "first")),
+        (2_100, 2_100, 2_100)
+    );
+
+    let corrected = base.replace("SELECT id,", "SELECT id, id * 100 AS word,");
+    fs::write(folder.join("pipes/c.toml"), corrected).unwrap();
+    let told = succeed(folder, &["reprocess", "pipes/c.toml", "--downstream", "--no-progress"]);
+    let at = |name: &str| told.find(&format!("then: {name}")).unwrap_or_else(|| panic!("{name} in {told}"));
+    assert!(at("second") < at("first"), "{told}");
+    assert_eq!(
+        (sum("reading", "word"), sum("second", "second"), sum("first", "first")),
+        (21_000, 21_000, 21_000)
+    );
+}

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use twinlake_contracts::{
     Error, SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type,
 };
-use twinlake_pipeline::{Difference, Pipeline, Plan, Reprocess, ReprocessOptions, StepChange, difference};
+use twinlake_pipeline::{
+    Difference, Pipeline, Plan, Reprocess, ReprocessOptions, StepChange, difference, looks_up,
+};
 
 use crate::WrongUse;
 use crate::arguments::{ApplyOptions, PlanOptions};
@@ -309,7 +311,7 @@ pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
 }
 
 /// Makes all rows of a pipeline anew: messages through a reprocessing, files through a run.
-async fn rebuild(town: &Town, plan: Plan) -> Result<()> {
+pub async fn rebuild(town: &Town, plan: Plan) -> Result<()> {
     let messages = plan.pipeline.sources.values().any(twinlake_pipeline::SourceNode::gives_messages);
     if !messages {
         let report = pipelines::start(town, plan).await?.finish().await?;
@@ -385,4 +387,40 @@ pub async fn plans(town: &Town, variables: &[(&str, String)]) -> Result<Vec<Plan
         plans.push(pipelines::check_text(&applied.text, &applied.file, &town.engine, variables).await?);
     }
     Ok(plans)
+}
+
+/// The applied pipelines that look up tables of this one, directly or through others; each after those it depends on.
+pub async fn downstream(town: &Town, of: &Plan) -> Result<Vec<Plan>> {
+    let mut waiting = plans(town, &[]).await?;
+    waiting.retain(|plan| plan.pipeline.name != of.pipeline.name);
+    let tables = |plan: &Plan| -> BTreeSet<String> {
+        plan.tables.values().map(|spec| spec.name.to_string()).collect()
+    };
+    let looks =
+        |plan: &Plan, tables: &BTreeSet<String>| tables.iter().any(|table| looks_up(&plan.pipeline, table));
+    let mut touched = tables(of);
+    let mut below: Vec<Plan> = Vec::new();
+    loop {
+        let (more, rest): (Vec<Plan>, Vec<Plan>) =
+            waiting.into_iter().partition(|plan| looks(plan, &touched));
+        waiting = rest;
+        if more.is_empty() {
+            break;
+        }
+        for plan in &more {
+            touched.extend(tables(plan));
+        }
+        below.extend(more);
+    }
+    let mut ordered: Vec<Plan> = Vec::new();
+    while !below.is_empty() {
+        let free = |at: &usize| {
+            let others = below.iter().enumerate().filter(|(other, _)| other != at);
+            !others.map(|(_, other)| tables(other)).any(|theirs| looks(&below[*at], &theirs))
+        };
+        // Pipelines that look each other up: one of them is first.
+        let next = (0..below.len()).find(free).unwrap_or(0);
+        ordered.push(below.remove(next));
+    }
+    Ok(ordered)
 }

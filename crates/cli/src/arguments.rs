@@ -162,6 +162,7 @@ pub struct ApplyOptions {
 }
 
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "options of a command line")]
 pub struct ReprocessOptions {
     /// The pipeline file, as it is now
     #[arg(value_name = "FILE.toml")]
@@ -175,6 +176,12 @@ pub struct ReprocessOptions {
     /// Messages that satisfy this SQL condition over raw.<source> (_sequence, _ingested_at, source, ordinal, token, origin, payload)
     #[arg(long = "where", value_name = "SQL")]
     pub condition: Option<String>,
+    /// Take in the rows that were refused as late: the whole past, with as much more allowed lateness
+    #[arg(long, conflicts_with_all = ["from", "to", "condition", "warm_up"])]
+    pub stale: bool,
+    /// Then run the applied pipelines again that look up tables of this one, in the order of their dependence
+    #[arg(long)]
+    pub downstream: bool,
     /// Say what would change and how long it may take; change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -26,12 +26,16 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
+    let below = if options.downstream { apply::downstream(&town, &plan).await? } else { Vec::new() };
     let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
     let reprocess = prepare(&town, plan, options);
     if options.dry_run {
         let estimate = reprocess.estimate().await?;
         let text = if options.json { serde_json::to_string(&estimate)? } else { tell_estimate(&estimate) };
         println!("{}", text.trim_end());
+        for plan in below {
+            println!("then: {}", plan.pipeline.name);
+        }
         return Ok(());
     }
     let (stop, stopped) = watch::channel(false);
@@ -66,6 +70,10 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     if options.from.is_none() && options.to.is_none() && options.condition.is_none() {
         apply::rebuilt(&town, &name, &file_text).await?;
     }
+    for plan in below {
+        println!("then: {}", plan.pipeline.name);
+        apply::rebuild(&town, plan).await?;
+    }
     town.lake.close().await?;
     Ok(())
 }
@@ -78,6 +86,7 @@ fn prepare(town: &Town, plan: Plan, options: &ReprocessOptions) -> Reprocess {
         to_us: options.to,
         condition: options.condition.clone(),
         warm_up_us: options.warm_up,
+        stale: options.stale,
         parallel: options.parallel,
         piece_messages: options.piece,
     };
@@ -95,6 +104,7 @@ async fn record(
         "from": options.from.map(format_us),
         "to": options.to.map(format_us),
         "where": options.condition,
+        "stale": options.stale,
         "parallel": options.parallel,
     });
     let mut run = RunRecord {
@@ -113,7 +123,7 @@ async fn record(
                 report.tables.iter().map(|(name, table)| (name.clone(), json!(table.version))).collect();
             run.run_id.clone_from(&report.run_id);
             run.name.clone_from(&report.pipeline);
-            run.status = "succeeded".to_owned();
+            "succeeded".clone_into(&mut run.status);
             run.started_at_us = report.started_us;
             run.outputs = json!(versions).to_string();
             let come = |reject: bool| -> u64 {
@@ -125,7 +135,7 @@ async fn record(
         }
         Err(error) => {
             run.run_id = format!("{}-reprocess-{}", run.name, now_us());
-            run.status = "failed".to_owned();
+            "failed".clone_into(&mut run.status);
             run.started_at_us = now_us();
             run.summary = json!({ "error": error.to_string() }).to_string();
         }

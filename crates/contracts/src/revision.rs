@@ -67,7 +67,9 @@ impl FromIterator<u64> for Sequences {
         let mut all: Vec<u64> = sequences.into_iter().collect();
         all.sort_unstable();
         let mut set = Self::default();
-        all.into_iter().for_each(|sequence| set.push(sequence));
+        for sequence in all {
+            set.push(sequence);
+        }
         set
     }
 }

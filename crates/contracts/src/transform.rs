@@ -77,6 +77,17 @@ pub trait Transform: Send {
         true
     }
 
+    /// From now on rows may be so many microseconds later than the settings allow. Called before the first row, for a
+    /// reprocessing that takes in what came too late. Steps that know no lateness have nothing to do.
+    fn tolerate(&mut self, more_us: i64) {
+        let _ = more_us;
+    }
+
+    /// After [`Transform::tolerate`]: gives what is held back and, by the settings, would have gone on by now.
+    async fn catch_up(&mut self) -> Result<Vec<Batch>> {
+        Ok(Vec::new())
+    }
+
     /// The state, to be stored with a commit; empty when there is none.
     fn state(&self) -> Result<Vec<u8>> {
         Ok(Vec::new())

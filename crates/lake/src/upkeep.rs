@@ -88,7 +88,7 @@ async fn keep_up(table: &LakeTable, options: &UpkeepOptions) -> Upkept {
     }
     match table.compact(options.compact).await {
         Ok(compacted) => {
-            (done.files_joined, done.files_made) = (compacted.files_before, compacted.files_after)
+            (done.files_joined, done.files_made) = (compacted.files_before, compacted.files_after);
         }
         Err(error) => done.failures.push(error.to_string()),
     }

@@ -47,6 +47,15 @@ pub fn difference(old: &Pipeline, new: &Pipeline) -> Difference {
     found
 }
 
+/// Whether a step of the pipeline looks rows up in a table: its settings name it.
+pub fn looks_up(pipeline: &Pipeline, table: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    steps(pipeline)
+        .iter()
+        .filter(|(step, _)| step.starts_with("transforms."))
+        .any(|(_, text)| text.split(|c| !part(c)).any(|word| word == table))
+}
+
 /// Everything that decides which rows a sink gets and where, as text.
 fn origin(pipeline: &Pipeline, sink: &str) -> String {
     let Some(node) = pipeline.sinks.get(sink) else { return String::new() };
@@ -159,6 +168,14 @@ table = "x.out"
             pipeline.unwrap_or_else(|| panic!("{found}"))
         };
         difference(&parse(TEXT), &parse(&change(TEXT)))
+    }
+
+    #[test]
+    fn a_table_that_a_step_names_is_looked_up() {
+        let text = TEXT.replace("FROM input", "FROM input JOIN map.road_link ON true");
+        let pipeline = Pipeline::parse(&text, None, &components()).0.unwrap();
+        assert!(looks_up(&pipeline, "map.road_link"));
+        assert!(!looks_up(&pipeline, "map.road") && !looks_up(&pipeline, "x.out"), "a sink is no lookup");
     }
 
     #[test]

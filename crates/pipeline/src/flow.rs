@@ -70,12 +70,32 @@ impl Flow {
     /// The inputs have ended: everything that was held back goes on. Rows of no single message get the log sequence of
     /// the end itself, if it has one.
     pub async fn finish(&mut self, sequence: Option<u64>, output: &mut Output) -> Result<()> {
+        self.let_go(true, sequence, output).await
+    }
+
+    /// From now on rows may come so much later than the steps' settings allow.
+    pub fn tolerate(&mut self, more_us: i64) {
+        self.transforms.values_mut().for_each(|transform| transform.tolerate(more_us));
+    }
+
+    /// After [`Flow::tolerate`]: what by the settings would have gone on by now goes on. Rows of no single message get
+    /// this sequence.
+    pub async fn catch_up(&mut self, sequence: u64, output: &mut Output) -> Result<()> {
+        self.let_go(false, Some(sequence), output).await
+    }
+
+    /// What is held back goes on: everything, or what the settings would have let go.
+    async fn let_go(&mut self, everything: bool, sequence: Option<u64>, output: &mut Output) -> Result<()> {
         let mut waiting = Waiting::new();
         for at in 0..self.transforms.len() {
             let Some((name, mut results)) = self.step(at, &mut waiting, output).await? else { continue };
             let Some(transform) = self.transforms.get_mut(&name) else { continue };
             let mut rejects = Rejects::default();
-            results.extend(transform.finish(&mut rejects).await?);
+            results.extend(if everything {
+                transform.finish(&mut rejects).await?
+            } else {
+                transform.catch_up().await?
+            });
             let settlement = transform.settle();
             refuse(&name, rejects, None, output);
             self.settle(&name, settlement, output);

@@ -49,7 +49,7 @@ mod validate_tests;
 pub use cases::{Case, CaseInput, CaseMessage, CaseOutput, CaseResult, ExpectedRejects, run_tests};
 pub use components::Components;
 pub use diagnostics::Diagnostics;
-pub use difference::{Difference, StepChange, difference};
+pub use difference::{Difference, StepChange, difference, looks_up};
 pub use direct::{DirectIngest, DirectOptions};
 pub use duration::parse_duration_us;
 pub use lineage::{Edge, lineage};

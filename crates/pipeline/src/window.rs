@@ -126,8 +126,30 @@ pub(crate) async fn process(plan: &Plan, flow: &mut Flow, window: Vec<LoggedMess
         flow.finish(Some(end.sequence), &mut output).await?;
         output.absorbed.insert(end.sequence);
     }
-    account(&window, &decoded, &mut flow.held, &mut output);
-    let known = Known { window: &window, held: &flow.held };
+    conclude(plan, flow, &window, &decoded, output, raw)
+}
+
+/// After messages that were run with more tolerance than the settings have: what by the settings would have gone on by now,
+/// goes on, as rows of the message `sequence` where they are of no single one.
+pub(crate) async fn catch_up(plan: &Plan, flow: &mut Flow, last: LoggedMessage) -> Result<Processed> {
+    let mut output = Output::default();
+    flow.catch_up(last.sequence, &mut output).await?;
+    // It was counted in its own window.
+    output.absorbed.insert(last.sequence);
+    conclude(plan, flow, &[last], &BTreeSet::new(), output, BTreeMap::new())
+}
+
+/// Accounts for every message of a window and gives rows and rejects the columns of their tables.
+fn conclude(
+    plan: &Plan,
+    flow: &mut Flow,
+    window: &[LoggedMessage],
+    decoded: &BTreeSet<u64>,
+    mut output: Output,
+    raw: BTreeMap<String, RecordBatch>,
+) -> Result<Processed> {
+    account(window, decoded, &mut flow.held, &mut output);
+    let known = Known { window, held: &flow.held };
     let mut refused = std::mem::take(&mut output.refused);
     refused.sort_by_key(|refused| refused.sequence); // stable: the order of the steps stays
     let mut sinks = BTreeMap::new();

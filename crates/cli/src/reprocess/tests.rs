@@ -134,6 +134,8 @@ fn choice(folder: &Path) -> ReprocessOptions {
         dry_run: false,
         parallel: NonZeroUsize::MIN,
         warm_up: None,
+        stale: false,
+        downstream: false,
         piece: 150,
         json: false,
     }
@@ -254,4 +256,54 @@ async fn a_dry_run_tells_and_changes_nothing() {
     let wrong = prepare(&town, plan, &ReprocessOptions { condition, ..choice(folder) }).estimate().await;
     let wrong = wrong.unwrap_err().to_string();
     assert!(wrong.contains("condition") && wrong.contains("orgin"), "{wrong}");
+}
+
+/// The aggregates alone: which message completed a window depends on how long it waited.
+async fn windows(folder: &Path) -> Vec<String> {
+    let (_, town) = town(folder).await;
+    let sql = "SELECT device, window_start, window_end, mean, n FROM plant.out";
+    let mut rows = Vec::new();
+    for batch in town.engine.read_tables(sql).await.unwrap() {
+        for row in 0..batch.num_rows() {
+            let value = |column: &arrow::array::ArrayRef| {
+                arrow::util::display::array_value_to_string(column, row).unwrap()
+            };
+            rows.push(batch.columns().iter().map(value).collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_too_late_is_taken_in_as_if_more_lateness_had_been_allowed() {
+    let late = "[transforms.ordered]\ntype = \"late\"\ninputs = [\"decoded\"]\nkey = [\"device\"]\n\
+                allowed_lateness = \"5s\"\norder = true\n";
+    let after = CHAINS[3].0.replace("[\"decoded\"]", "[\"ordered\"]");
+    let generous = "allowed_lateness = \"2h\"";
+    for chain in [CHAINS[3].0.to_owned(), format!("{late}{after}")] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("readings.txt"), capture(700, 11)).unwrap();
+        fs::write(folder.join("plant.toml"), file(&chain, 100)).unwrap();
+        stream(folder).await;
+        let streamed = windows(folder).await;
+        let stale = ReprocessOptions { stale: true, ..choice(folder) };
+        let report = reprocess(folder, &stale).await;
+        assert_eq!(report.replayed, 700, "{report:?}");
+        let now = windows(folder).await;
+        assert_ne!(now, streamed, "late rows change windows");
+        let left = content(folder).await;
+        assert!(!left.iter().any(|row| row.contains("|late|")), "some are still refused as late");
+
+        let other = tempfile::tempdir().unwrap();
+        fs::copy(folder.join("readings.txt"), other.path().join("readings.txt")).unwrap();
+        let chain = chain
+            .replace("allowed_lateness = \"10s\"", generous)
+            .replace("allowed_lateness = \"5s\"", generous);
+        fs::write(other.path().join("plant.toml"), file(&chain, 100)).unwrap();
+        stream(other.path()).await;
+        assert_eq!(now, windows(other.path()).await);
+        assert_eq!(reprocess(folder, &stale).await.messages, 0, "nothing is late any more");
+    }
 }

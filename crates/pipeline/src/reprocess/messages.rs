@@ -11,6 +11,7 @@ use twinlake_contracts::{
     Error, INGESTED_AT, LoggedMessage, Message, Position, Result, SEQUENCE, Sequences, SqlEngine,
 };
 
+use crate::transforms::late_by_us;
 use crate::window::{END_OF_INPUT, end_of_input};
 
 /// How many sequences are looked through at a time when messages are chosen.
@@ -21,6 +22,14 @@ pub(super) struct Selection<'a> {
     pub from_us: Option<i64>,
     pub to_us: Option<i64>,
     pub condition: Option<&'a str>,
+}
+
+/// What was refused as late.
+pub(super) struct Late {
+    /// How many rows.
+    pub rows: u64,
+    /// By how much the latest of them was late.
+    pub most_us: Option<i64>,
 }
 
 /// The messages of one pipeline up to a cut.
@@ -113,16 +122,12 @@ impl Messages {
 
     /// The sequences of the chosen messages. The end of an input is chosen with the message before it.
     pub async fn select(&self, selection: &Selection<'_>) -> Result<Sequences> {
-        let mut condition = String::new();
-        if let Some(from_us) = selection.from_us {
-            condition.push_str(&format!(" AND {INGESTED_AT} >= {}", instant(from_us)));
-        }
-        if let Some(to_us) = selection.to_us {
-            condition.push_str(&format!(" AND {INGESTED_AT} < {}", instant(to_us)));
-        }
-        if let Some(own) = selection.condition {
-            condition.push_str(&format!(" AND ({own})"));
-        }
+        let parts = [
+            selection.from_us.map(|from_us| format!(" AND {INGESTED_AT} >= {}", instant(from_us))),
+            selection.to_us.map(|to_us| format!(" AND {INGESTED_AT} < {}", instant(to_us))),
+            selection.condition.map(|own| format!(" AND ({own})")),
+        ];
+        let condition: String = parts.into_iter().flatten().collect();
         let mut selected = Sequences::default();
         let Some(first) = self.first else { return Ok(selected) };
         let mut after = first - 1;
@@ -168,6 +173,25 @@ impl Messages {
             found.extend(numbers(&batch, 0)?.into_iter().flatten());
         }
         Ok(found)
+    }
+
+    /// The rows of the pipeline that were refused as late, where it is known by how much.
+    pub async fn late(&self) -> Result<Late> {
+        let sql = format!(
+            "SELECT detail FROM meta.rejects WHERE pipeline = {} AND reason = 'late' AND {SEQUENCE} <= {}",
+            text(&self.pipeline),
+            self.cut
+        );
+        let mut late = Late { rows: 0, most_us: None };
+        for batch in self.engine.read_tables(&sql).await? {
+            let details = cast(batch.column(0), &DataType::Utf8)?;
+            for by_us in details.as_string::<i32>().iter().flatten().filter_map(late_by_us) {
+                late.rows += 1;
+                // A row right at the watermark is late by nothing and needs one more.
+                late.most_us = late.most_us.max(Some(by_us.saturating_add(1)));
+            }
+        }
+        Ok(late)
     }
 
     /// The first message that may have become known no earlier than `warm_up_us` before the message `first`.

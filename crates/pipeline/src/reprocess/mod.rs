@@ -52,6 +52,9 @@ pub struct ReprocessOptions {
     /// How much earlier than its first message a piece begins, when steps remember earlier rows: exact if they remember
     /// nothing older. Without it the pass begins with the first message that is kept, which is always exact.
     pub warm_up_us: Option<i64>,
+    /// Takes in what came too late: the steps allow as much more lateness as the refused rows had. The whole past is run in one
+    /// pass; with nothing refused as late nothing is done.
+    pub stale: bool,
     /// How many pieces run at a time, where pieces can be made.
     pub parallel: NonZeroUsize,
     /// How many messages a piece has: what is done again after a crash.
@@ -65,6 +68,7 @@ impl Default for ReprocessOptions {
             to_us: None,
             condition: None,
             warm_up_us: None,
+            stale: false,
             parallel: NonZeroUsize::MIN,
             piece_messages: 250_000,
         }
@@ -140,6 +144,8 @@ struct Work {
     messages: Messages,
     selected: Sequences,
     remembers: bool,
+    /// How much more lateness the steps are to allow than their settings say.
+    tolerate_us: Option<i64>,
     notes: Vec<String>,
 }
 
@@ -174,7 +180,15 @@ impl Reprocess {
             to_us: self.options.to_us,
             condition: self.options.condition.as_deref(),
         };
-        let selected = messages.select(&selection).await?;
+        let mut selected = messages.select(&selection).await?;
+        let mut tolerate_us = None;
+        if self.options.stale {
+            let late = messages.late().await?;
+            tolerate_us = late.most_us;
+            if late.rows == 0 {
+                selected = Sequences::default();
+            }
+        }
         let flow = Flow::new(&self.plan, &self.engine).await?;
         let mut notes = Vec::new();
         let remembers = flow.remembers();
@@ -190,7 +204,7 @@ impl Reprocess {
                 "steps remember earlier rows: the messages are run in one pass, not in parallel".to_owned(),
             );
         }
-        Ok(Work { messages, selected, remembers, notes })
+        Ok(Work { messages, selected, remembers, tolerate_us, notes })
     }
 
     /// Where the single pass over `selected` begins.
@@ -209,7 +223,7 @@ impl Reprocess {
 
     /// Whether the messages can be cut into pieces that know nothing of each other.
     fn divisible(&self, work: &Work) -> bool {
-        !work.remembers || self.options.warm_up_us.is_some()
+        (!work.remembers || self.options.warm_up_us.is_some()) && work.tolerate_us.is_none()
     }
 
     /// What would be done. Changes nothing; runs a few messages to see how long they take.
@@ -259,13 +273,12 @@ impl Reprocess {
         let record = Record::new(&self.plan, &self.store, &self.options);
         let before = record.read().await?;
         let resumed = before.is_some();
-        let mut progress = match before {
-            Some(progress) => progress,
-            None => {
-                let started_us = now_us();
-                let cut = cut::cut(&self.plan, &self.store).await?;
-                Progress::new(format!("{}-reprocess-{started_us}", self.plan.pipeline.name), cut, started_us)
-            }
+        let mut progress = if let Some(progress) = before {
+            progress
+        } else {
+            let started_us = now_us();
+            let cut = cut::cut(&self.plan, &self.store).await?;
+            Progress::new(format!("{}-reprocess-{started_us}", self.plan.pipeline.name), cut, started_us)
         };
         let work = self.work(progress.cut).await?;
         if work.selected.is_empty() {
@@ -328,6 +341,9 @@ impl Reprocess {
         let begin = self.start(work, &work.selected).await?;
         let mut pass =
             Pass::new(&self.plan, &self.engine, progress.position.map_or(begin, |done| done + 1)).await?;
+        if let Some(more_us) = work.tolerate_us {
+            pass.tolerate(more_us);
+        }
         if progress.position.is_some() {
             pass.restore(&progress.state)?;
         }
@@ -342,7 +358,11 @@ impl Reprocess {
             };
             // Behind the interval: until nothing of it is held back any more.
             let tail = (upto >= end).then_some(&work.selected);
-            let piece = pass.run(&work.messages, &work.selected, upto, tail, tell).await?;
+            let tail = tail.filter(|_| work.tolerate_us.is_none());
+            let mut piece = pass.run(&work.messages, &work.selected, upto, tail, tell).await?;
+            if upto >= end && work.tolerate_us.is_some() {
+                pass.catch_up(&work.messages, &work.selected, &mut piece).await?;
+            }
             progress.replayed += piece.messages;
             self.stage(progress, piece).await?;
             let finished = pass.position() >= end;

@@ -11,7 +11,7 @@ use twinlake_contracts::{Error, Result, SEQUENCE, Sequences, SqlEngine};
 use super::messages::Messages;
 use crate::flow::Flow;
 use crate::plan::Plan;
-use crate::window::{END_OF_INPUT, process};
+use crate::window::{END_OF_INPUT, catch_up, process};
 
 /// How many messages are read from the raw tables at a time.
 const READ_AT_ONCE: u64 = 65_536;
@@ -50,6 +50,29 @@ impl Pass {
     /// The steps' state.
     pub fn state(&self) -> Result<Vec<u8>> {
         self.flow.state()
+    }
+
+    /// From now on rows may come so much later than the steps' settings allow.
+    pub fn tolerate(&mut self, more_us: i64) {
+        self.flow.tolerate(more_us);
+    }
+
+    /// What by the settings would have gone on by now, goes on.
+    pub async fn catch_up(
+        &mut self,
+        messages: &Messages,
+        selected: &Sequences,
+        piece: &mut Piece,
+    ) -> Result<()> {
+        let Some(last) = messages.read(self.position.saturating_sub(1), self.position).await?.pop() else {
+            return Ok(());
+        };
+        let processed = catch_up(&self.plan, &mut self.flow, last).await?;
+        for (sink, rows) in processed.sinks {
+            piece.sinks.entry(sink).or_default().extend(chosen(&rows, selected)?);
+        }
+        piece.rejects.extend(processed.rejects.map(|rows| chosen(&rows, selected)).transpose()?.flatten());
+        Ok(())
     }
 
     /// Takes back what [`Pass::state`] gave.

@@ -55,12 +55,14 @@ impl Record {
     pub fn new(plan: &Plan, store: &Arc<dyn TableStore>, options: &ReprocessOptions) -> Self {
         let mut hash = Sha256::new();
         hash.update(plan.pipeline.text().as_bytes());
-        let ReprocessOptions { from_us, to_us, condition, warm_up_us, piece_messages, parallel: _ } = options;
+        let ReprocessOptions { from_us, to_us, condition, warm_up_us, stale, piece_messages, parallel: _ } =
+            options;
         hash.update(
-            format!("{from_us:?} {to_us:?} {condition:?} {warm_up_us:?} {piece_messages}").as_bytes(),
+            format!("{from_us:?} {to_us:?} {condition:?} {warm_up_us:?} {stale} {piece_messages}").as_bytes(),
         );
-        let digest: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { store: Arc::clone(store), name: format!("{}.reprocess-{digest}", plan.pipeline.name) }
+        let digest =
+            hash.finalize().iter().take(8).fold(0, |digest: u64, byte| digest << 8 | u64::from(*byte));
+        Self { store: Arc::clone(store), name: format!("{}.reprocess-{digest:016x}", plan.pipeline.name) }
     }
 
     /// What an earlier call has left unfinished.

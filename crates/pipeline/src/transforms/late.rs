@@ -18,11 +18,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform, format_us};
+use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform};
 
 use super::rows::{
-    Bytes, Out, fingerprint, free_name, million, only_input, read_head, sequence, time, time_column, times,
-    ts, write_head,
+    Bytes, Out, fingerprint, free_name, late_detail, million, only_input, read_head, sequence, time,
+    time_column, times, ts, write_head,
 };
 use super::things::{Stored, Things};
 use super::{TransformBuilder, TransformContext};
@@ -112,6 +112,7 @@ impl TransformBuilder for Late {
             schema,
             settings: self.clone(),
             things: Things::new(self.max_keys),
+            lateness_us: self.allowed_lateness.0,
             arrivals: 0,
             settlement: Settlement::default(),
         }))
@@ -167,6 +168,8 @@ struct LateTransform {
     schema: SchemaRef,
     whole: Bytes,
     things: Things<Line>,
+    /// What the settings allow, or more.
+    lateness_us: i64,
     arrivals: u64,
     settlement: Settlement,
 }
@@ -199,7 +202,7 @@ impl LateTransform {
                 continue;
             };
             let (line, _) = self.things.touch(&keys.row(row));
-            if let Some(detail) = line.come(at, self.settings.allowed_lateness.0) {
+            if let Some(detail) = line.come(at, self.lateness_us) {
                 if self.settings.action == LateAction::Reject {
                     keep[row] = false;
                     rejects.push(row, "late", detail);
@@ -219,7 +222,7 @@ impl LateTransform {
         let times = times(&batch.rows, self.time)?;
         let keys = self.keys.of(&batch.rows)?;
         let count = batch.rows.num_rows();
-        let lateness_us = self.settings.allowed_lateness.0;
+        let lateness_us = self.lateness_us;
         let plain = self.whole.of(&self.marked(&batch.rows, &vec![false; count])?)?;
         let marked = self.whole.of(&self.marked(&batch.rows, &vec![true; count])?)?;
         let mut out = Out::default();
@@ -259,7 +262,7 @@ impl Line {
         let watermark = self.watermark(lateness_us);
         self.newest_us = self.newest_us.max(Some(at));
         let watermark = watermark.filter(|watermark| at < *watermark)?;
-        Some(format!("{} lies before the watermark {}", format_us(at), format_us(watermark)))
+        Some(late_detail(at, "lies before the watermark", watermark))
     }
 
     /// Lets go the rows that the watermark has reached, and the earliest of too many.
@@ -312,6 +315,18 @@ impl Transform for LateTransform {
         let mut out = Out::default();
         let settlement = &mut self.settlement;
         self.things.for_each(|line| line.drain(&mut out, settlement));
+        Ok(if out.is_empty() { Vec::new() } else { vec![out.batch(&self.whole, &self.schema)?] })
+    }
+
+    fn tolerate(&mut self, more_us: i64) {
+        self.lateness_us = self.lateness_us.saturating_add(more_us);
+    }
+
+    async fn catch_up(&mut self) -> Result<Vec<Batch>> {
+        let mut out = Out::default();
+        let (allowed_us, most) = (self.settings.allowed_lateness.0, self.settings.max_held_rows);
+        let settlement = &mut self.settlement;
+        self.things.for_each(|line| line.let_go(allowed_us, most, &mut out, settlement));
         Ok(if out.is_empty() { Vec::new() } else { vec![out.batch(&self.whole, &self.schema)?] })
     }
 

@@ -15,6 +15,7 @@ mod window;
 #[cfg(test)]
 mod law;
 
+pub(crate) use self::rows::late_by_us;
 use std::sync::Arc;
 
 use crate::components::Components;

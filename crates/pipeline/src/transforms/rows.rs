@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, Ti
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::row::{RowConverter, Rows, SortField};
-use twinlake_contracts::{Batch, Error, Result, suggest, timestamp_type};
+use twinlake_contracts::{Batch, Error, Result, format_us, parse_us, suggest, timestamp_type};
 
 use crate::codec::{Reader, Writer};
 
@@ -227,4 +227,33 @@ pub(super) fn read_head(input: &mut Reader<'_>, version: u64, shape: &str) -> Re
 pub(super) fn fingerprint(schema: &Schema) -> String {
     let fields = schema.fields().iter();
     fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect::<Vec<_>>().join(", ")
+}
+
+/// What a row is told that comes too late: its time, what became of the place where it belongs, and by when.
+pub(super) fn late_detail(time_us: i64, what: &str, watermark_us: i64) -> String {
+    format!("{} {what} {}", format_us(time_us), format_us(watermark_us))
+}
+
+/// By how many microseconds a row was late that was told so by [`late_detail`].
+pub(crate) fn late_by_us(detail: &str) -> Option<i64> {
+    let (first, rest) = detail.split_once(' ')?;
+    let (_, last) = rest.rsplit_once(' ')?;
+    parse_us(last)?.checked_sub(parse_us(first)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_late_row_is_told_says_by_how_much() {
+        let detail =
+            late_detail(1_539_059_573_000_001, "belongs to a window closed by", 1_539_059_580_250_000);
+        assert_eq!(
+            detail,
+            "2018-10-09T04:32:53.000001Z belongs to a window closed by 2018-10-09T04:33:00.250Z"
+        );
+        assert_eq!(late_by_us(&detail), Some(7_249_999));
+        assert_eq!(late_by_us("an earlier one came after it"), None);
+    }
 }

@@ -23,15 +23,13 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{
-    Batch, Component, Error, Rejects, Result, Settlement, Transform, format_us, timestamp_type,
-};
+use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform, timestamp_type};
 
 use self::aggregate::{Accumulator, Cell, Function, Outcome, check_percent};
 use self::frames::{Frames, Place, Shape};
 use super::rows::{
-    Bytes, Encoded, column, fingerprint, million, number_column, only_input, read_head, sequence, time,
-    time_column, times, ts, write_head,
+    Bytes, Encoded, column, fingerprint, late_detail, million, number_column, only_input, read_head,
+    sequence, time, time_column, times, ts, write_head,
 };
 use super::{TransformBuilder, TransformContext};
 use crate::codec::{Reader, Writer};
@@ -209,6 +207,7 @@ impl TransformBuilder for Window {
         Ok(Box::new(WindowTransform {
             shape: self.shape()?,
             lateness_us: self.allowed_lateness.map_or(0, |lateness| lateness.0),
+            allowed_us: self.allowed_lateness.map_or(0, |lateness| lateness.0),
             most: self.max_open_windows,
             time: time_column(&input, &self.time)?,
             time_name: self.time.clone(),
@@ -224,7 +223,9 @@ impl TransformBuilder for Window {
 
 struct WindowTransform {
     shape: Shape,
+    /// What the settings allow, or more.
     lateness_us: i64,
+    allowed_us: i64,
     most: usize,
     time: usize,
     time_name: String,
@@ -350,8 +351,8 @@ impl Transform for WindowTransform {
             let key = keys.row(row);
             let places = self.frames.windows(self.shape, &key, time_us, self.lateness_us, &self.functions);
             if places.is_empty() {
-                let watermark = self.frames.watermark(self.lateness_us).map_or_else(String::new, format_us);
-                let detail = format!("{} belongs to a window closed by {watermark}", format_us(time_us));
+                let watermark = self.frames.watermark(self.lateness_us).unwrap_or(i64::MAX);
+                let detail = late_detail(time_us, "belongs to a window closed by", watermark);
                 rejects.push(row, "late", detail);
                 continue;
             }
@@ -374,6 +375,18 @@ impl Transform for WindowTransform {
     async fn finish(&mut self, _rejects: &mut Rejects) -> Result<Vec<Batch>> {
         let mut closed = Vec::new();
         while let Some(window) = self.frames.end() {
+            closed.push(window);
+        }
+        Ok(vec![Batch { rows: self.rows(closed)?, sequences: None }])
+    }
+
+    fn tolerate(&mut self, more_us: i64) {
+        self.lateness_us = self.lateness_us.saturating_add(more_us);
+    }
+
+    async fn catch_up(&mut self) -> Result<Vec<Batch>> {
+        let mut closed = Vec::new();
+        while let Some(window) = self.frames.close(self.allowed_us, self.most) {
             closed.push(window);
         }
         Ok(vec![Batch { rows: self.rows(closed)?, sequences: None }])
