@@ -304,6 +304,7 @@ pub(crate) fn families() -> Vec<Family> {
         "Filling gaps in time",
         crate::time::gapfill::markers::functions().iter().map(of_scalar).collect(),
     ));
+    all.push(("Spans of time", vec![of_scalar(&crate::time::abs::function())]));
     let own = AGGREGATES.iter().copied().map(Aggregate::udaf);
     all.push(("Aggregates of geometry", own.map(|f| of_aggregate(&f)).collect()));
     all.push(("Aggregates of time", crate::time::aggregates().iter().map(of_aggregate).collect()));
@@ -312,7 +313,9 @@ pub(crate) fn families() -> Vec<Family> {
 
 /// All functions, in the order of the list.
 pub fn functions() -> Vec<ScalarUDF> {
-    definitions().map(Definition::udf).chain(crate::time::gapfill::markers::functions()).collect()
+    let of_time =
+        crate::time::gapfill::markers::functions().into_iter().chain([crate::time::abs::function()]);
+    definitions().map(Definition::udf).chain(of_time).collect()
 }
 
 /// All aggregates, in the order of the list.

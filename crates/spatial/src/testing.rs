@@ -5,8 +5,11 @@ use std::sync::Arc;
 use arrow::datatypes::Field;
 use datafusion::common::{ScalarValue, exec_datafusion_err};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
@@ -15,15 +18,48 @@ pub(crate) fn eval(expressions: &str) -> String {
     query(&format!("SELECT {expressions}")).map_or_else(|error| error, |rows| rows.join("\n"))
 }
 
-/// All rows of a query.
+/// All rows of a query, or of the last one of several statements.
 pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
+    rows_of(sql, context(SessionConfig::new(), Arc::default()))
+}
+
+/// All rows of a query that has so much memory, two partitions, and files for what does not fit.
+pub(crate) fn query_with(bytes: usize, sql: &str) -> Result<Vec<String>, String> {
+    query_in(bytes, DiskManagerMode::OsTmpDirectory, sql)
+}
+
+/// The same; it is an error when nothing went to files.
+pub(crate) fn query_within(bytes: usize, sql: &str) -> Result<Vec<String>, String> {
+    if query_in(bytes, DiskManagerMode::Disabled, sql).is_ok() {
+        return Err("it fits into memory".to_owned());
+    }
+    query_with(bytes, sql)
+}
+
+fn query_in(bytes: usize, files: DiskManagerMode, sql: &str) -> Result<Vec<String>, String> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(files))
+        .build_arc()
+        .map_err(|error| error.to_string())?;
+    let config = SessionConfig::new()
+        .with_target_partitions(2)
+        .with_batch_size(512)
+        .with_sort_spill_reservation_bytes(bytes / 64);
+    rows_of(sql, context(config, runtime))
+}
+
+fn rows_of(sql: &str, context: SessionContext) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     runtime
         .block_on(async {
-            let context = context();
             crate::register(&context)?;
-            let plan = context.state().statement_to_plan(parse(sql)?).await?;
-            context.execute_logical_plan(plan).await?.collect().await
+            let mut rows = Vec::new();
+            for statement in parse(sql)? {
+                let plan = context.state().statement_to_plan(statement).await?;
+                rows = context.execute_logical_plan(plan).await?.collect().await?;
+            }
+            Ok::<_, datafusion::common::DataFusionError>(rows)
         })
         .map_err(|error| error.to_string())
         .and_then(|batches| {
@@ -46,19 +82,20 @@ pub(crate) fn query(sql: &str) -> Result<Vec<String>, String> {
         })
 }
 
-fn context() -> SessionContext {
-    let builder = SessionStateBuilder::new().with_default_features();
+fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
+    let builder =
+        SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime);
     SessionContext::new_with_state(crate::time::configure(builder).build())
 }
 
-fn parse(sql: &str) -> datafusion::common::Result<Statement> {
+fn parse(sql: &str) -> datafusion::common::Result<Vec<Statement>> {
     let dialect = GenericDialect {};
     let tokens =
         crate::time::tokens_with_asof(&dialect, sql).map_err(|error| exec_datafusion_err!("{error}"))?;
-    let mut parsed = DFParserBuilder::new(tokens).with_dialect(&dialect).build()?.parse_statements()?;
-    let mut statement = parsed.pop_front().ok_or_else(|| exec_datafusion_err!("no statement"))?;
-    crate::time::mark_asof_joins(&mut statement);
-    Ok(statement)
+    let parsed = DFParserBuilder::new(tokens).with_dialect(&dialect).build()?.parse_statements()?;
+    let mut statements: Vec<Statement> = parsed.into();
+    statements.iter_mut().for_each(crate::time::mark_asof_joins);
+    Ok(statements)
 }
 
 /// Asserts a table of expressions and their values.

@@ -64,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{delta, increase, rate};
-    use crate::testing::query;
+    use crate::testing::{query, query_within};
 
     #[test]
     fn counts_through_resets_in_any_order_of_rows() {
@@ -102,6 +102,22 @@ mod tests {
             let cut = cut.min(readings.len() - 2).max(1);
             let parts = increase(&readings[..=cut]).unwrap() + increase(&readings[cut..]).unwrap();
             prop_assert!((parts - increase(&readings).unwrap()).abs() < 1e-9);
+        }
+    }
+
+    /// The readings of a group are held until it is complete; those of many groups go to files.
+    #[test]
+    fn what_does_not_fit_into_memory_goes_to_files() {
+        let sql = "SELECT count(*), sum(d), sum(i), sum(r), sum(w) FROM (SELECT k, delta(v, ts) AS d, increase(v, ts) AS i, rate(v, ts) AS r, \
+             time_weighted_average(v, ts) AS w FROM (SELECT i * 7919 % 5003 AS k, arrow_cast(i * 104729 % 400009 * 1000000, 'Timestamp(µs, \"UTC\")') AS ts, \
+             CAST(i % 1000 AS DOUBLE) AS v FROM generate_series(0, 199999) AS g(i)) GROUP BY k)";
+        let numbers = |rows: Vec<String>| -> Vec<f64> {
+            rows[0].split('|').map(|value| value.parse().unwrap()).collect()
+        };
+        let expected = numbers(query(sql).unwrap());
+        assert_eq!(expected[0], 5003.0);
+        for (found, expected) in numbers(query_within(40 << 20, sql).unwrap()).iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{found} {expected}");
         }
     }
 }

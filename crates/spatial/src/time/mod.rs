@@ -1,7 +1,9 @@
 //! Time series: aggregates over time, gap filling, joins by time.
 
+pub(crate) mod abs;
 mod aggregate;
 mod asof;
+mod buckets;
 mod counter;
 mod first_last;
 pub(crate) mod gapfill;
@@ -12,6 +14,7 @@ pub(crate) mod percentile;
 mod planner;
 mod series;
 mod sketch;
+mod sorted;
 mod time_weighted_average;
 
 use datafusion::logical_expr::AggregateUDF;

@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 use super::asof;
+use super::buckets;
 use super::gapfill;
 use super::overlap;
 
@@ -24,6 +25,7 @@ pub fn configure(builder: SessionStateBuilder) -> SessionStateBuilder {
         .with_analyzer_rule(Arc::new(gapfill::rewrite::FillGaps))
         .with_optimizer_rule(Arc::new(asof::node::PushBelowAsof))
         .with_physical_optimizer_rule(Arc::new(overlap::rule::JoinOverlaps))
+        .with_physical_optimizer_rule(Arc::new(buckets::rule::AggregateByBuckets))
 }
 
 /// DataFusion's planner, with the operators of this crate.

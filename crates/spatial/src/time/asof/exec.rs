@@ -1,4 +1,5 @@
-//! The physical `ASOF JOIN`: the right side in memory, by key and time; the left side streams past it.
+//! The physical `ASOF JOIN`: the right side in memory, by key and time; the left side streams past it. When the right side
+//! does not fit into memory, both are sorted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt};
 
+use super::merged::Merge;
 use crate::time::keys::{Keys, all_valid, by_key};
 use crate::time::order::ordinals;
 
@@ -157,18 +159,29 @@ impl ExecutionPlan for AsofJoinExec {
         let left = self.left.execute(partition, Arc::clone(&context))?;
         let right = self.right.execute(partition, Arc::clone(&context))?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let reservation =
-            MemoryConsumer::new(format!("AsofJoin[{partition}]")).register(context.memory_pool());
+        let reservation = MemoryConsumer::new(format!("AsofJoin[{partition}]"))
+            .with_can_spill(true)
+            .register(context.memory_pool());
         let (rule, schema) = (self.rule.clone(), self.schema());
+        let keeps_order = !self.properties.eq_properties.oeq_class().is_empty();
         let stream = futures::stream::once(async move {
-            let mut index = Index::build(right, rule, schema, reservation, &metrics).await?;
-            Ok::<_, DataFusionError>(left.map(move |batch| {
-                let batch = batch?;
-                let _time = metrics.elapsed_compute().timer();
-                let joined = index.probe(&batch)?;
-                metrics.record_output(joined.num_rows());
-                Ok(joined)
-            }))
+            let mut index = match Index::build(right, &rule, &schema, reservation, &metrics).await? {
+                Built::Index(index) => index,
+                Built::TooLarge(held, rest) => {
+                    let merge = Merge { rule, schema, keeps_order, context };
+                    return Ok(merge.join((Vec::new(), left), (held, rest))?.boxed());
+                }
+            };
+            Ok::<_, DataFusionError>(
+                left.map(move |batch| {
+                    let batch = batch?;
+                    let _time = metrics.elapsed_compute().timer();
+                    let joined = index.probe(&batch)?;
+                    metrics.record_output(joined.num_rows());
+                    Ok(joined)
+                })
+                .boxed(),
+            )
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream.try_flatten())))
     }
@@ -215,20 +228,27 @@ pub(super) fn by_time(owners: &[u32], unsorted: &[i64], keys: usize) -> (Vec<usi
     (starts, times, rows)
 }
 
+/// What became of the right side.
+enum Built {
+    Index(Box<Index>),
+    /// What was read of it and the rest.
+    TooLarge(Vec<RecordBatch>, SendableRecordBatchStream),
+}
+
 impl Index {
     async fn build(
         mut right: SendableRecordBatchStream,
-        rule: Match,
-        schema: SchemaRef,
+        rule: &Match,
+        schema: &SchemaRef,
         reservation: MemoryReservation,
         metrics: &BaselineMetrics,
-    ) -> Result<Self> {
+    ) -> Result<Built> {
         let right_schema = right.schema();
         let types =
             rule.on.iter().map(|(_, key)| key.data_type(&right_schema)).collect::<Result<Vec<_>>>()?;
         let mut keys = Keys::new(&types)?;
         let (mut owners, mut unsorted, mut batches) = (Vec::new(), Vec::new(), Vec::new());
-        let mut numbers = Vec::new();
+        let (mut numbers, mut known) = (Vec::new(), 0);
         while let Some(batch) = right.next().await.transpose()? {
             let _time = metrics.elapsed_compute().timer();
             let columns = evaluate(rule.on.iter().map(|(_, key)| key), &batch)?;
@@ -241,17 +261,23 @@ impl Index {
             }));
             unsorted.extend_from_slice(times.values());
             // The rows, once more as one batch, and what sorts them.
-            reservation.try_grow(2 * batch.get_array_memory_size() + batch.num_rows() * 28)?;
+            let wanted = 2 * batch.get_array_memory_size() + batch.num_rows() * 28;
+            let grown = keys.size().saturating_sub(std::mem::replace(&mut known, keys.size()));
             batches.push(batch);
+            if reservation.try_grow(wanted + grown).is_err() {
+                return Ok(Built::TooLarge(batches, right));
+            }
         }
         if owners.len() >= NOBODY as usize {
             return exec_err!("the right side of an ASOF JOIN has more than {NOBODY} rows in one partition");
         }
         let _time = metrics.elapsed_compute().timer();
-        reservation.try_grow(keys.size())?;
         let (starts, times, rows) = by_time(&owners, &unsorted, keys.len());
         let right = concat_batches(&right_schema, &batches)?;
-        Ok(Self { rule, schema, keys, starts, times, rows, right, numbers, _reservation: reservation })
+        let (rule, schema) = (rule.clone(), Arc::clone(schema));
+        let index =
+            Self { rule, schema, keys, starts, times, rows, right, numbers, _reservation: reservation };
+        Ok(Built::Index(Box::new(index)))
     }
 
     /// The joined rows of a batch of the left side, in its order.

@@ -7,6 +7,7 @@
 //! time that is null finds nothing. Of several rows of `b` at one time any one is taken.
 
 pub(crate) mod exec;
+mod merged;
 pub(crate) mod node;
 pub(crate) mod relation;
 mod streamed;
@@ -18,7 +19,7 @@ pub use syntax::{mark, tokens};
 mod tests {
     use proptest::prelude::*;
 
-    use crate::testing::query;
+    use crate::testing::{query, query_with, query_within};
 
     const TABLES: &str = "WITH a(k, t, x) AS (VALUES ('p', 5, 'a5'), ('p', 10, 'a10'), ('q', 1, 'a1'), ('r', 7, 'a7'), \
          (NULL, 7, 'null key'), ('p', NULL, 'null time')), \
@@ -158,5 +159,73 @@ mod tests {
         let (one, many) = ("(VALUES (1))", "(VALUES (1), (2), (3), (4))");
         assert!(plan(one, many).contains("AsofStreamedExec: join_type=Inner"), "{}", plan(one, many));
         assert!(plan(many, one).contains("AsofJoinExec: join_type=Inner"), "{}", plan(many, one));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_joined_from_files() {
+        let side = |count: i64, factor: i64, name: &str| {
+            format!(
+                "SELECT CASE WHEN i % 97 = 0 THEN NULL ELSE i * {factor} % 501 END AS k, CASE WHEN i % 89 = 0 THEN NULL ELSE i * 7919 % 100003 END AS t, \
+                 i AS {name}, 'a text that takes some room ' || i AS {name}_text FROM generate_series(1, {count}) AS g(i)"
+            )
+        };
+        let (left, right) = (side(60_000, 31, "x"), side(80_000, 17, "y"));
+        let keys = "a.k = b.k AND ";
+        for (kind, on, operator) in [
+            ("", "a.k = b.k AND a.k % 7 = b.k % 7 AND ", ">="),
+            ("LEFT", keys, ">"),
+            ("LEFT", "", "<="),
+            ("", keys, "<"),
+        ] {
+            let sql = format!(
+                "SELECT count(*), count(b.y), sum(a.x), sum(b.t - a.t), sum(b.k), max(y_text), min(x_text) FROM ({left}) AS a \
+                 ASOF {kind} JOIN ({right}) AS b ON {on} a.t {operator} b.t"
+            );
+            let expected = query(&sql).unwrap();
+            let found = query_within(14 << 20, &sql);
+            assert_eq!(found, Ok(expected), "{kind} {on} {operator}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_left_side_is_kept_with_files_too() {
+        let sql = "SELECT a.i, b.i FROM (SELECT value AS i FROM generate_series(1, 100000)) AS a ASOF JOIN \
+             (SELECT i, i * 7919 % 100003 AS t, 'a text that takes some room ' || i AS s FROM generate_series(1, 100000) AS g(i)) AS b \
+             ON a.i % 7 = b.i % 7 AND a.i >= b.t WHERE b.s <> '' ORDER BY a.i";
+        let expected = query(sql).unwrap();
+        assert!(expected.len() > 99_000, "{}", expected.len());
+        assert_eq!(query_within(16 << 20, sql).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_smaller_side_goes_to_files_too() {
+        // The left side has so few rows that it would be held, if it fitted.
+        let side = |count: i64, name: &str, padding: usize| {
+            format!(
+                "SELECT value % 11 AS k, value * 7919 % 100003 AS t, value AS {name}, repeat('x', {padding}) || value AS {name}_text FROM generate_series(1, {count})"
+            )
+        };
+        for (left, right, mebibytes) in [
+            (side(40_000, "x", 400), side(90_000, "y", 0), 24),
+            // Here it does, and what is noted of the right side is compacted.
+            (side(300, "x", 0), side(90_000, "y", 400), 2),
+        ] {
+            // Tables know how many rows they have.
+            let sql = |explain: &str| {
+                format!(
+                    "CREATE TABLE a AS {left}; CREATE TABLE b AS {right}; {explain} SELECT count(*), sum(x), sum(y), max(x_text), max(y_text) \
+                     FROM a ASOF JOIN b ON a.k = b.k AND a.t >= b.t"
+                )
+            };
+            let plan = query(&sql("EXPLAIN")).unwrap().join("\n");
+            assert!(plan.contains("AsofStreamedExec"), "{plan}");
+            let (expected, sql) = (query(&sql("")).unwrap(), sql(""));
+            let found = if mebibytes > 2 {
+                query_within(mebibytes << 20, &sql)
+            } else {
+                query_with(mebibytes << 20, &sql)
+            };
+            assert_eq!(found, Ok(expected));
+        }
     }
 }

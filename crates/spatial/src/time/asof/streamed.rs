@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, interleave, take};
+use arrow::compute::{concat_batches, interleave, interleave_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
@@ -31,6 +31,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt};
 
 use super::exec::{Match, NOBODY, by_time, evaluate};
+use super::merged::Merge;
 use crate::time::keys::{Keys, all_valid};
 use crate::time::order::ordinals;
 
@@ -49,11 +50,26 @@ pub(crate) struct AsofStreamedExec {
 }
 
 /// What the partitions of one execution share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
-    left: futures::lock::Mutex<Option<Arc<Left>>>,
+    left: futures::lock::Mutex<Option<ReadLeft>>,
     /// What the partitions that are at their end have noted.
     done: Mutex<Vec<Notes>>,
+    /// The right side's partitions, when the left side is too large and all is sorted.
+    unread: Mutex<Vec<SendableRecordBatchStream>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// What became of the left side.
+enum ReadLeft {
+    Left(Arc<Left>),
+    /// What was read of it, and the rest, for the one that joins.
+    TooLarge(Option<(Vec<RecordBatch>, SendableRecordBatchStream)>),
 }
 
 impl AsofStreamedExec {
@@ -130,15 +146,31 @@ impl ExecutionPlan for AsofStreamedExec {
         let partitions = self.right.output_partitioning().partition_count();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let (rule, shared, schema) = (Arc::clone(&self.rule), Arc::clone(&self.shared), self.schema());
-        let left = Arc::clone(&self.left);
+        let (left, right_schema) = (Arc::clone(&self.left), self.right.schema());
         let stream = futures::stream::once(async move {
             let left = {
                 let mut known = shared.left.lock().await;
-                if let Some(left) = &*known {
-                    Arc::clone(left)
-                } else {
-                    let read = Arc::new(Left::read(&left, &rule, &context).await?);
-                    Arc::clone(known.insert(read))
+                if known.is_none() {
+                    *known = Some(Left::read(&left, &rule, &context).await?);
+                }
+                match &mut *known {
+                    Some(ReadLeft::Left(left)) => Arc::clone(left),
+                    Some(ReadLeft::TooLarge(left)) => {
+                        let mut unread = shared.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                        unread.push(right);
+                        if unread.len() < partitions {
+                            return Ok(futures::stream::empty().boxed());
+                        }
+                        // The last one joins all.
+                        let Some((held, rest)) = left.take() else {
+                            return internal_err!("the left side of an ASOF JOIN is read twice");
+                        };
+                        let all = futures::stream::select_all(std::mem::take(&mut *unread));
+                        let right = RecordBatchStreamAdapter::new(right_schema, all);
+                        let merge = Merge { rule: (*rule).clone(), schema, keeps_order: false, context };
+                        return Ok(merge.join((held, rest), (Vec::new(), Box::pin(right)))?.boxed());
+                    }
+                    None => return internal_err!("the left side of an ASOF JOIN is not read"),
                 }
             };
             let reservation =
@@ -164,7 +196,7 @@ impl ExecutionPlan for AsofStreamedExec {
                 }
                 Some(batch)
             });
-            Ok::<_, DataFusionError>(futures::stream::iter(batches))
+            Ok::<_, DataFusionError>(futures::stream::iter(batches).boxed())
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream.try_flatten())))
     }
@@ -190,13 +222,21 @@ struct Left {
 }
 
 impl Left {
-    async fn read(plan: &Arc<dyn ExecutionPlan>, rule: &Match, context: &Arc<TaskContext>) -> Result<Self> {
-        let reservation = MemoryConsumer::new("AsofJoin").register(context.memory_pool());
+    async fn read(
+        plan: &Arc<dyn ExecutionPlan>,
+        rule: &Match,
+        context: &Arc<TaskContext>,
+    ) -> Result<ReadLeft> {
+        let reservation =
+            MemoryConsumer::new("AsofJoin").with_can_spill(true).register(context.memory_pool());
         let mut stream = plan.execute(0, Arc::clone(context))?;
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await.transpose()? {
-            reservation.try_grow(2 * batch.get_array_memory_size() + batch.num_rows() * 32)?;
+            let wanted = 2 * batch.get_array_memory_size() + batch.num_rows() * 32;
             batches.push(batch);
+            if reservation.try_grow(wanted).is_err() {
+                return Ok(ReadLeft::TooLarge(Some((batches, stream))));
+            }
         }
         let batch = concat_batches(&plan.schema(), &batches)?;
         drop(batches);
@@ -218,7 +258,9 @@ impl Left {
             .collect();
         let alone = (0..owners.len()).filter(|row| owners[*row] == NOBODY).map(|row| row as u32).collect();
         let (starts, times, rows) = by_time(&owners, unsorted.values(), keys.len());
-        Ok(Self { batch, keys: keys.columns()?, starts, times, rows, alone, _reservation: reservation })
+        let keys = keys.columns()?;
+        let left = Self { batch, keys, starts, times, rows, alone, _reservation: reservation };
+        Ok(ReadLeft::Left(Arc::new(left)))
     }
 }
 
@@ -287,14 +329,46 @@ impl Notes {
             }
             // A batch that nothing was noted of is not kept.
             if noted {
-                notes.reservation.try_grow(batch.get_array_memory_size())?;
+                let grown = notes.reservation.try_grow(batch.get_array_memory_size());
                 notes.batches.push(batch);
+                if grown.is_err() {
+                    notes.compact(&mut cursors)?;
+                }
             }
         }
         for cursor in &cursors {
             notes.put_down(cursor);
         }
         Ok(notes)
+    }
+
+    /// Keeps of all batches the rows that are noted, when memory is short.
+    fn compact(&mut self, cursors: &mut [Cursor]) -> Result<()> {
+        for cursor in &*cursors {
+            self.put_down(cursor);
+        }
+        let noted = (0..self.places.len()).filter(|slot| self.places[*slot] != NOTHING);
+        let noted: Vec<usize> = noted.collect();
+        let rows: Vec<(usize, usize)> = noted
+            .iter()
+            .map(|slot| ((self.places[*slot] >> 32) as usize, self.places[*slot] as u32 as usize))
+            .collect();
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        let kept = interleave_record_batch(&batches, &rows)?;
+        for (place, slot) in noted.into_iter().enumerate() {
+            self.places[slot] = place as u64;
+        }
+        for cursor in cursors.iter_mut().filter(|cursor| cursor.slot != NO_SLOT) {
+            cursor.place = self.places[cursor.slot as usize];
+        }
+        let needed = self.places.len() * 16 + kept.get_array_memory_size();
+        // With less room than that for what comes, each batch would bring all here again.
+        self.reservation.try_resize(needed + kept.get_array_memory_size() / 4).map_err(|error| {
+            error.context("the rows that an ASOF JOIN has found do not fit into the memory of queries")
+        })?;
+        self.reservation.resize(needed);
+        self.batches = vec![kept];
+        Ok(())
     }
 
     fn put_down(&mut self, cursor: &Cursor) {

@@ -6,13 +6,16 @@
 //! measured, before gaps are filled.
 
 pub(crate) mod exec;
+mod gather;
+mod grid;
 pub(crate) mod markers;
 pub(crate) mod node;
 pub(crate) mod rewrite;
+mod series;
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::query;
+    use crate::testing::{query, query_within};
 
     const TABLE: &str = "WITH r AS (SELECT k, to_timestamp(m * 60) AS ts, v FROM (VALUES ('a', 0, 10.0), ('a', 1, 20.0), \
          ('a', 15, 40.0), ('b', 6, 5.0), ('b', 7, NULL)) AS t(k, m, v))";
@@ -94,6 +97,29 @@ mod tests {
         ));
         let plan = plan.unwrap().join(" ");
         assert!(plan.contains("GapFillExec: keys=[k]"), "{plan}");
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_filled_from_files() {
+        // 2,000 sensors in an order that has nothing to do with them, over the aggregates' states and (HAVING) over rows.
+        let readings = "SELECT i * 7919 % 2003 AS k, arrow_cast(i * 104729 % 86400 * 1000000, 'Timestamp(µs, \"UTC\")') AS ts, \
+             CAST(i % 1000 AS DOUBLE) AS v FROM generate_series(0, 199999) AS g(i)";
+        for having in ["", "HAVING count(*) > 0"] {
+            let sql = format!(
+                "SELECT count(*), count(v), sum(v), sum(f), sum(l), sum(k), count(DISTINCT t) FROM (SELECT k, \
+                 time_bucket_gapfill('10 minutes', ts, TIMESTAMP '1970-01-01', TIMESTAMP '1970-01-02') AS t, \
+                 avg(v) AS v, locf(avg(v)) AS f, interpolate(sum(v)) AS l FROM ({readings}) GROUP BY k, t {having})"
+            );
+            let expected = query(&sql).unwrap();
+            assert!(expected[0].starts_with("288432|"), "{expected:?}");
+            let numbers = |rows: &[String]| -> Vec<f64> {
+                rows[0].split('|').map(|value| value.parse().unwrap()).collect()
+            };
+            let found = query_within(12 << 20, &sql).unwrap();
+            for (found, expected) in numbers(&found).iter().zip(numbers(&expected)) {
+                assert!((found - expected).abs() < 1e-9 * expected, "{having}: {found} {expected}");
+            }
+        }
     }
 
     #[test]

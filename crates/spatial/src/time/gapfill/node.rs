@@ -15,7 +15,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use twinlake_contracts::timestamp_type;
 
-use super::exec::{GapFillExec, Grid, PhysicalFill};
+use super::exec::{GapFillExec, PhysicalFill};
+use super::grid::Grid;
 use super::markers::Marker;
 
 /// A constant that bounds the time, and what is added to it in microseconds.
