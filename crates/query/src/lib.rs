@@ -22,10 +22,12 @@ mod geo_parquet;
 mod micro_batch;
 pub mod output;
 mod row_wise;
+mod scan_pieces;
 mod session;
 mod settings;
 #[cfg(test)]
 mod slt;
+mod sort;
 mod statement;
 #[cfg(test)]
 mod testing;
