@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod apply;
-mod catalog;
 mod command_line;
 mod demo;
 mod files;

@@ -17,8 +17,10 @@ use crate::arguments::NamedArguments;
 use crate::catalog::LakeCatalog;
 use crate::files::FileTables;
 use crate::micro_batch::MicroBatches;
+use crate::scan_pieces::ScanPieces;
 use crate::session::{Session, SessionSettings};
 use crate::settings::TwinOptions;
+use crate::sort::PrefixSorts;
 use crate::timestamps;
 use crate::{CATALOG, DEFAULT_SCHEMA};
 
@@ -121,7 +123,11 @@ impl Engine {
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_catalog_list(Arc::new(catalogs))
             .with_default_features();
-        let mut state = twinlake_spatial::configure(builder).build();
+        let mut builder = twinlake_spatial::configure(builder);
+        let rules = builder.physical_optimizer_rules().get_or_insert_default();
+        rules.push(Arc::new(PrefixSorts));
+        rules.push(Arc::new(ScanPieces));
+        let mut state = builder.build();
         let failed = |error| Error::internal(format!("a session cannot be opened: {error}"));
         state.register_relation_planner(Arc::new(NamedArguments)).map_err(failed)?;
         let context = SessionContext::new_with_state(state);

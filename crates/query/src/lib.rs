@@ -24,10 +24,12 @@ mod meta_schemas;
 mod micro_batch;
 pub mod output;
 mod row_wise;
+mod scan_pieces;
 mod session;
 mod settings;
 #[cfg(test)]
 mod slt;
+mod sort;
 mod statement;
 #[cfg(test)]
 mod testing;

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, DocSection, Documentation, Signature,
-    Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, DocSection, Documentation, GroupsAccumulator,
+    Signature, Volatility,
 };
 use twinlake_contracts::geometry_field;
 
@@ -52,6 +52,10 @@ pub(crate) trait Fold: std::fmt::Debug + Send + Sync {
     fn finish(&mut self) -> Result<ScalarValue>;
     /// Bytes held, about.
     fn size(&self) -> usize;
+    /// One that folds all groups of a query at once, with the same states and results; most have none.
+    fn groups(&self, _result: &FieldRef) -> Option<Box<dyn GroupsAccumulator>> {
+        None
+    }
 }
 
 impl Aggregate {
@@ -158,6 +162,16 @@ impl AggregateUDFImpl for Function {
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         Ok(vec![Arc::new(Field::new(format!("{}[seen]", args.name), DataType::Binary, true))])
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        let plain = !args.is_distinct && args.order_bys.is_empty();
+        plain && (self.aggregate.start)().groups(&args.return_field).is_some()
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let groups = (self.aggregate.start)().groups(&args.return_field);
+        groups.map_or_else(|| exec_err!("{} folds one group at a time", self.aggregate.name), Ok)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

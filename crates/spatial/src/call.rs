@@ -19,6 +19,7 @@ use geo::Geometry;
 
 use crate::definition::{Kind, Parameter, list_of};
 use crate::geometry;
+use crate::prepared::shape::{Held, Shape as Prepared};
 use crate::shape::Shape;
 
 /// The arguments of one call over `rows` rows.
@@ -169,6 +170,24 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// As [`Call::pairs`], with a constant prepared for the rows that it meets; `compute` gets the row too.
+    pub(crate) fn prepared_pairs<C, T>(
+        &self,
+        mut compute: impl FnMut(&Prepared, &Prepared, usize) -> Result<Option<T>>,
+    ) -> Result<ArrayRef>
+    where
+        C: FromIterator<Option<T>> + Array + 'static,
+    {
+        let column = |index| {
+            Ok::<_, DataFusionError>(PreparedColumn { values: self.bytes(index)?, constant: OnceCell::new() })
+        };
+        let (left, right) = (column(0)?, column(1)?);
+        self.rows::<C, T>(|row| match (left.get(self, row)?, right.get(self, row)?) {
+            (Some(a), Some(b)) => compute(&a, &b, row),
+            _ => Ok(None),
+        })
+    }
+
     /// Computes each row from the first argument with all its coordinates; null in, null out.
     pub(crate) fn each_shape<C, T>(
         &self,
@@ -224,6 +243,32 @@ impl<A: ArrayAccessor> Values<A> {
     pub(crate) fn get(&self, row: usize) -> Option<A::Item> {
         let index = if self.constant { 0 } else { row };
         self.array.is_valid(index).then(|| self.array.value(index))
+    }
+}
+
+/// So few rows are not worth preparing a constant for.
+const WORTH_PREPARING: usize = 8;
+
+/// A column of geometries to be held against others; a constant is prepared once.
+struct PreparedColumn<'a> {
+    values: Values<&'a BinaryArray>,
+    constant: OnceCell<Prepared>,
+}
+
+impl PreparedColumn<'_> {
+    fn get(&self, call: &Call<'_>, row: usize) -> Result<Option<Held<'_>>> {
+        let Some(bytes) = self.values.get(row) else { return Ok(None) };
+        if !self.values.constant {
+            return Ok(Some(Held::Own(call.data(Prepared::read(bytes))?)));
+        }
+        if let Some(known) = self.constant.get() {
+            return Ok(Some(Held::Kept(known)));
+        }
+        let decoded = call.data(Prepared::read(bytes))?;
+        if call.rows >= WORTH_PREPARING {
+            decoded.prepare();
+        }
+        Ok(Some(Held::Kept(self.constant.get_or_init(|| decoded))))
     }
 }
 

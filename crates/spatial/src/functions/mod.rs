@@ -4,6 +4,7 @@ pub(crate) mod accessors;
 pub(crate) mod aggregates;
 pub(crate) mod bounds;
 pub(crate) mod cell;
+pub(crate) mod collect_groups;
 pub(crate) mod construct;
 pub(crate) mod coordinates;
 pub(crate) mod crs;

@@ -10,6 +10,7 @@ use geo::{BoundingRect, Geometry, Intersects, Point};
 use super::measures::farthest;
 use crate::call::Call;
 use crate::definition::{BOOLEAN, CrsRule, Definition, Kind, Output, Parameter};
+use crate::prepared::shape::Relation;
 use crate::topology::relate::{Matrix, boxes_meet, dimension, relate};
 
 const TWO: &[&[Parameter]] = &[&[("a", Kind::Geometry), ("b", Kind::Geometry)]];
@@ -23,18 +24,27 @@ macro_rules! predicate {
     };
 }
 
+/// The relations that a prepared constant decides quickly.
+macro_rules! relation {
+    ($name:literal, $summary:literal, $relation:expr, $holds:literal) => {
+        Definition::new($name, $summary, TWO, BOOLEAN, |call| {
+            call.prepared_pairs::<BooleanArray, _>(|a, b, _| Ok(Some(a.relates($relation, b) == $holds)))
+        })
+    };
+}
+
 pub(crate) static INTERSECTS: Definition =
-    predicate!("st_intersects", "Whether a and b share a point", intersects);
+    relation!("st_intersects", "Whether a and b share a point", Relation::Intersects, true);
 pub(crate) static DISJOINT: Definition =
-    predicate!("st_disjoint", "Whether a and b share no point", |a, b| !intersects(a, b));
+    relation!("st_disjoint", "Whether a and b share no point", Relation::Intersects, false);
 pub(crate) static CONTAINS: Definition =
-    predicate!("st_contains", "Whether b lies in a and not only on its boundary", contains);
+    relation!("st_contains", "Whether b lies in a and not only on its boundary", Relation::Contains, true);
 pub(crate) static WITHIN: Definition =
-    predicate!("st_within", "Whether a lies in b and not only on its boundary", |a, b| contains(b, a));
+    relation!("st_within", "Whether a lies in b and not only on its boundary", Relation::Within, true);
 pub(crate) static COVERS: Definition =
-    predicate!("st_covers", "Whether no point of b lies outside a", covers);
+    relation!("st_covers", "Whether no point of b lies outside a", Relation::Covers, true);
 pub(crate) static COVERED_BY: Definition =
-    predicate!("st_coveredby", "Whether no point of a lies outside b", |a, b| covers(b, a));
+    relation!("st_coveredby", "Whether no point of a lies outside b", Relation::CoveredBy, true);
 pub(crate) static CONTAINS_PROPERLY: Definition =
     predicate!("st_containsproperly", "Whether b lies in the interior of a, off its boundary", |a, b| {
         box_covers(a, b) && relate(a, b).matches("T**FF*FF*") == Some(true)

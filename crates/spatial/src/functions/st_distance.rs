@@ -18,11 +18,7 @@ pub(crate) static DEFINITION: Definition = Definition {
 };
 
 fn body(call: &Call<'_>) -> Result<ArrayRef> {
-    let (left, right) = (call.geometries(0)?, call.geometries(1)?);
-    call.rows::<Float64Array, _>(|row| {
-        let (Some(a), Some(b)) = (left.get(row)?, right.get(row)?) else { return Ok(None) };
-        Ok(planar_distance(&a, &b))
-    })
+    call.prepared_pairs::<Float64Array, _>(|a, b, _| Ok(a.planar_distance(b, f64::INFINITY)))
 }
 
 /// The Euclidean distance; `None` when one is empty.

@@ -3,7 +3,6 @@
 use arrow::array::{ArrayRef, BooleanArray};
 use datafusion::common::Result;
 
-use super::st_distance::planar_distance;
 use crate::call::Call;
 use crate::definition::{BOOLEAN, CrsRule, Definition, Kind};
 
@@ -18,12 +17,10 @@ pub(crate) static DEFINITION: Definition = Definition {
 };
 
 fn body(call: &Call<'_>) -> Result<ArrayRef> {
-    let (left, right, limits) = (call.geometries(0)?, call.geometries(1)?, call.numbers(2)?);
-    call.rows::<BooleanArray, _>(|row| {
-        let (Some(a), Some(b), Some(limit)) = (left.get(row)?, right.get(row)?, limits.get(row)) else {
-            return Ok(None);
-        };
-        Ok(Some(planar_distance(&a, &b).is_some_and(|distance| distance <= limit)))
+    let limits = call.numbers(2)?;
+    call.prepared_pairs::<BooleanArray, _>(|a, b, row| {
+        let Some(limit) = limits.get(row) else { return Ok(None) };
+        Ok(Some(a.planar_distance(b, limit).is_some_and(|distance| distance <= limit)))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, Float64Array};
 use datafusion::common::Result;
-use geo::{Euclidean, Length};
+use geo::{Coord, Distance, Euclidean, Length};
 
 use crate::call::Call;
 use crate::definition::{CrsRule, Definition, FLOAT64, Kind};
@@ -19,12 +19,27 @@ pub(crate) static DEFINITION: Definition = Definition {
 };
 
 fn body(call: &Call<'_>) -> Result<ArrayRef> {
-    let geometries = call.geometries(0)?;
+    let (bytes, geometries) = (call.bytes(0)?, call.geometries(0)?);
     call.rows::<Float64Array, _>(|row| {
+        if let Some([from, to]) = bytes.get(row).and_then(line_of_two) {
+            return Ok(Some(total(std::iter::once(Euclidean.distance(from, to)))));
+        }
         Ok(geometries
             .get(row)?
             .map(|geometry| total(lines(&geometry).iter().map(|line| Euclidean.length(*line)))))
     })
+}
+
+/// The ends of a little-endian line of two finite places in the plane.
+fn line_of_two(bytes: &[u8]) -> Option<[Coord; 2]> {
+    let bytes: &[u8; 41] = bytes.try_into().ok()?;
+    if bytes[..9] != [1, 2, 0, 0, 0, 2, 0, 0, 0] {
+        return None;
+    }
+    let number = |at: usize| f64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    let [a, b, c, d] = [number(9), number(17), number(25), number(33)];
+    let ends = [Coord { x: a, y: b }, Coord { x: c, y: d }];
+    [a, b, c, d].iter().all(|number| number.is_finite()).then_some(ends)
 }
 
 #[cfg(test)]

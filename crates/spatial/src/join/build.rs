@@ -1,20 +1,21 @@
 //! The build side: its rows, an index over their boxes, and which of them have met something.
 
-use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use datafusion::common::{JoinSide, Result, exec_err};
+use arrow::datatypes::DataType;
+use datafusion::common::{JoinSide, Result, ScalarValue, exec_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 
-use super::bounds::Bounds;
 use super::condition::Condition;
+use super::filter::constant;
 use super::keys::{Key, Keys, name, reach};
 use super::predicate::{Limit, Test};
 use super::rows::Rows;
-use super::scan::Extent;
-use super::shape::Shape;
 use super::tree::PackedTree;
+use crate::prepared::bounds::Bounds;
+use crate::prepared::scan::Extent;
+use crate::prepared::shape::{Held, Shape};
 
 /// The boxes of the build side in the plane, or in the plane and time.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct BuildSide {
     extents: Vec<Extent>,
     /// The distance of each row, when it depends on the row.
     limits: Vec<f64>,
+    /// Rows without a geometry to be near to, when a search fills up with them.
+    pub without_distance: Vec<u32>,
     /// Decoded when first met; nothing here when all are points.
     shapes: Vec<OnceLock<Shape>>,
     /// A bit for each row that has met something.
@@ -71,6 +74,8 @@ impl BuildSide {
         let mut boxes: Vec<(Bounds<2>, u32)> = Vec::with_capacity(rows.len());
         let mut spans: Vec<(f64, f64)> = Vec::new();
         let mut all_points = true;
+        let fill = matches!(condition.predicate.test, Test::Nearest { fill: true, .. });
+        let mut without_distance = Vec::new();
         for batch in rows.batches() {
             let batch_keys = Keys::evaluate(condition, JoinSide::Left, batch)?;
             for row in 0..batch.num_rows() {
@@ -79,6 +84,9 @@ impl BuildSide {
                 extents.push(key.map_or(Extent::Empty, |key| key.extent));
                 if on_left {
                     limits.push(key.map_or(0.0, |key| key.limit));
+                }
+                if key.is_none() && fill {
+                    without_distance.push(number);
                 }
                 let Some(key) = key else { continue };
                 let Some(bounds) = key.extent.bounds() else { continue };
@@ -111,11 +119,42 @@ impl BuildSide {
             keys,
             extents,
             limits,
+            without_distance,
             shapes,
             matched,
             probing: AtomicUsize::new(partitions),
             reservation,
         })
+    }
+
+    /// A few boxes that what the probe side may meet has to meet; `None` when it may lie anywhere.
+    pub(super) fn reach(&self, condition: &Condition) -> Option<Vec<Bounds<2>>> {
+        let mut boxes: Vec<Bounds<2>> = match &self.index {
+            Index::Plane(tree) => tree.top().to_vec(),
+            Index::SpaceTime(tree) => tree
+                .top()
+                .iter()
+                .map(|b| Bounds { min: [b.min[0], b.min[1]], max: [b.max[0], b.max[1]] })
+                .collect(),
+        };
+        if let Test::Distance { limit: Limit::Right(limit), sphere, .. } = &condition.predicate.test {
+            let ScalarValue::Float64(Some(limit)) = constant(limit)?.cast_to(&DataType::Float64).ok()? else {
+                return None;
+            };
+            let limit = inexact(condition, limit);
+            boxes = boxes.iter().map(|bounds| reach(bounds, limit, *sphere)).collect();
+        }
+        if condition.predicate.test.on_sphere() {
+            let turned = |bounds: &Bounds<2>, turn: f64| Bounds {
+                min: [bounds.min[0] + turn, bounds.min[1]],
+                max: [bounds.max[0] + turn, bounds.max[1]],
+            };
+            boxes = boxes
+                .iter()
+                .flat_map(|bounds| [-360.0, 0.0, 360.0].map(|turn| turned(bounds, turn)))
+                .collect();
+        }
+        Some(boxes)
     }
 
     /// The key of a row.
@@ -202,22 +241,5 @@ pub(super) fn query(condition: &Condition, key: &Key, bounds: &Bounds<2>) -> Bou
             reach(bounds, inexact(condition, key.limit), *sphere)
         }
         _ => *bounds,
-    }
-}
-
-/// A shape that is kept, or one for a moment.
-pub(super) enum Held<'a> {
-    Kept(&'a Shape),
-    Own(Shape),
-}
-
-impl Deref for Held<'_> {
-    type Target = Shape;
-
-    fn deref(&self) -> &Shape {
-        match self {
-            Self::Kept(shape) => shape,
-            Self::Own(shape) => shape,
-        }
     }
 }

@@ -1,16 +1,15 @@
 //! `SpatialJoinExec`: the physical operator.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, JoinSide, JoinType, Result, Statistics, internal_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{ProjectionMapping, join_equivalence_properties};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, apply_expression_roots,
@@ -27,21 +26,22 @@ use datafusion::physical_plan::projection::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildStats, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
-    InputDistributionRequirements, PlanProperties, SpillManager, StatisticsArgs, project_schema,
+    InputDistributionRequirements, PlanProperties, StatisticsArgs, project_schema,
 };
+use futures::TryFutureExt;
 use futures::future::{BoxFuture, FutureExt, Shared};
-use futures::{StreamExt, TryFutureExt};
 
-use super::build::{BuildSide, index_bytes};
+use super::building::{Building, Built, OnceBuild, Outcome, Work};
 use super::condition::Condition;
-use super::grid::Grid;
-use super::keys::Keys;
+use super::extent_filter::ExtentFilter;
+use super::filter::{Expr, one_sided_of};
 use super::metrics::JoinMetrics;
-use super::partition::{Cutter, numbered};
-use super::predicate::Test;
-use super::rows::Rows;
-use super::spilled::{Cells, Spilled, tracks_right};
-use super::stream::{Joining, Task, tracks_left};
+use super::predicate::{Test, bare};
+use super::spilled::Cells;
+use super::stream::{Joining, Task, needs_unmatched_right, tracks_left};
+
+/// The column that a search for the nearest can add to its output.
+const DISTANCE: &str = "distance";
 
 /// A join on how geometries lie to each other.
 ///
@@ -55,26 +55,17 @@ pub(crate) struct SpatialJoinExec {
     filter: JoinFilter,
     condition: Arc<Condition>,
     projection: Option<Vec<usize>>,
+    /// Whether the last column is how far apart the geometries are.
+    with_distance: bool,
     join_schema: SchemaRef,
     /// Where each field of the join's schema comes from.
     columns: Vec<ColumnIndex>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Filters of scans on the right side, which learn where the left side lies.
+    filters: Vec<ExtentFilter>,
     build: OnceBuild,
 }
-
-type Outcome = Result<Built, Arc<DataFusionError>>;
-
-/// The build side in memory, or both sides on disk.
-#[derive(Debug, Clone)]
-enum Built {
-    Memory(Arc<BuildSide>),
-    Disk(Arc<Spilled>),
-}
-
-/// The build side, made once for all partitions by whoever comes first.
-#[derive(Default)]
-struct OnceBuild(Mutex<Option<Shared<BoxFuture<'static, Outcome>>>>);
 
 impl fmt::Debug for SpatialJoinExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,9 +88,26 @@ impl SpatialJoinExec {
         join_type: JoinType,
         projection: Option<Vec<usize>>,
     ) -> Result<Option<Self>> {
+        Self::with_own_column(left, right, filter, join_type, projection, false)
+    }
+
+    fn with_own_column(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        filter: &JoinFilter,
+        join_type: JoinType,
+        projection: Option<Vec<usize>>,
+        with_distance: bool,
+    ) -> Result<Option<Self>> {
         let Some(condition) = Condition::recognise(filter)? else { return Ok(None) };
         check_join_is_valid(&left.schema(), &right.schema(), &[])?;
-        let (schema, columns) = build_join_schema(&left.schema(), &right.schema(), &join_type);
+        let (mut schema, mut columns) = build_join_schema(&left.schema(), &right.schema(), &join_type);
+        if with_distance {
+            let mut fields = schema.fields().to_vec();
+            fields.push(Arc::new(Field::new(DISTANCE, DataType::Float64, true)));
+            schema = Schema::new_with_metadata(fields, schema.metadata().clone());
+            columns.push(ColumnIndex { index: 0, side: JoinSide::None });
+        }
         let join_schema = Arc::new(schema);
         let properties = properties(&left, &right, &join_schema, join_type, projection.as_deref())?;
         Ok(Some(Self {
@@ -109,10 +117,12 @@ impl SpatialJoinExec {
             filter: filter.clone(),
             condition: Arc::new(condition),
             projection,
+            with_distance,
             join_schema,
             columns,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            filters: Vec::new(),
             build: OnceBuild::default(),
         }))
     }
@@ -124,8 +134,13 @@ impl SpatialJoinExec {
         filter: &JoinFilter,
         projection: Option<Vec<usize>>,
     ) -> Result<Self> {
-        let again = Self::try_new(left, right, filter, self.join_type, projection)?;
-        again.map_or_else(|| internal_err!("the condition of a spatial join is no longer spatial"), Ok)
+        let again =
+            Self::with_own_column(left, right, filter, self.join_type, projection, self.with_distance)?;
+        let filters = self.filters.clone();
+        again.map_or_else(
+            || internal_err!("the condition of a spatial join is no longer spatial"),
+            |again| Ok(Self { filters, ..again }),
+        )
     }
 
     /// Whether the sides must stay as they are: the left one is searched for the nearest to each row of the right.
@@ -165,6 +180,65 @@ impl SpatialJoinExec {
         }
     }
 
+    /// The column of the right side whose boxes tell which rows can meet nothing, when such rows need not be read.
+    pub(super) fn filterable_geometry(&self) -> Option<usize> {
+        let told = match self.condition.predicate.test {
+            Test::Nearest { .. } | Test::Boxes { empty_meets_empty: true } => false,
+            _ => !needs_unmatched_right(self.join_type),
+        };
+        let column = self.condition.predicate.right.downcast_ref::<Column>()?;
+        (told && self.filters.is_empty()).then_some(column.index())
+    }
+
+    /// The same join over a right side with filters for it to fill in.
+    pub(super) fn with_filters(&self, right: Arc<dyn ExecutionPlan>, filters: Vec<ExtentFilter>) -> Self {
+        Self {
+            left: Arc::clone(&self.left),
+            right,
+            join_type: self.join_type,
+            filter: self.filter.clone(),
+            condition: Arc::clone(&self.condition),
+            projection: self.projection.clone(),
+            with_distance: self.with_distance,
+            join_schema: Arc::clone(&self.join_schema),
+            columns: self.columns.clone(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            filters,
+            build: OnceBuild::default(),
+        }
+    }
+
+    /// The same join with the distance as its last column; `None` when it does not search for the nearest in the plane,
+    /// or rows come out that have none to tell of.
+    pub(super) fn with_distance(&self) -> Result<Option<Self>> {
+        let known = matches!(self.condition.predicate.test, Test::Nearest { sphere: false, .. })
+            && self.condition.rest.is_none()
+            && matches!(self.join_type, JoinType::Inner | JoinType::Right);
+        if !known || self.with_distance {
+            return Ok(None);
+        }
+        let projection = self.projection.as_ref().map(|chosen| {
+            chosen.iter().copied().chain(std::iter::once(self.join_schema.fields().len())).collect()
+        });
+        let (left, right) = (Arc::clone(&self.left), Arc::clone(&self.right));
+        Self::with_own_column(left, right, &self.filter, self.join_type, projection, true)
+    }
+
+    /// Whether two expressions over the output are the geometries that the condition is about, either way round.
+    pub(super) fn is_about(&self, a: &Expr, b: &Expr) -> bool {
+        let columns = self.output_columns();
+        let of_side = |geometry: &Expr| one_sided_of(&bare(geometry), &columns);
+        let predicate = &self.condition.predicate;
+        match (of_side(a), of_side(b)) {
+            (Some((JoinSide::Left, a)), Some((JoinSide::Right, b)))
+            | (Some((JoinSide::Right, b)), Some((JoinSide::Left, a))) => {
+                *a == *predicate.left && *b == *predicate.right
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn join_type(&self) -> JoinType {
         self.join_type
     }
@@ -199,126 +273,11 @@ impl SpatialJoinExec {
                 condition: Arc::clone(&self.condition),
                 join_type: self.join_type,
                 metrics: metrics.clone(),
+                filters: self.filters.clone(),
             };
             async move { building.build().await.map_err(Arc::new) }.boxed().shared()
         })
         .clone()
-    }
-}
-
-/// What it takes to make the build side.
-struct Building {
-    left: Arc<dyn ExecutionPlan>,
-    right: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-    condition: Arc<Condition>,
-    join_type: JoinType,
-    metrics: JoinMetrics,
-}
-
-impl Building {
-    /// Reads the build side and indexes it, or cuts both sides onto disk when it does not fit.
-    async fn build(self) -> Result<Built> {
-        let reservation = MemoryConsumer::new("SpatialJoin").register(self.context.memory_pool());
-        let mut batches = Vec::new();
-        let mut rows = 0;
-        let mut input = self.left.execute(0, Arc::clone(&self.context))?;
-        let timer = self.metrics.build_time.timer();
-        while let Some(batch) = input.next().await.transpose()? {
-            rows += batch.num_rows();
-            let bytes = batch.get_array_memory_size() + index_bytes(batch.num_rows());
-            batches.push(batch);
-            match reservation.try_grow(bytes) {
-                Ok(()) => {}
-                Err(error) if !self.may_spill() => return Err(error),
-                Err(_) => {
-                    drop(timer);
-                    return self.spill(batches, input, reservation).await;
-                }
-            }
-        }
-        drop(timer);
-        let _timer = self.metrics.index_time.timer();
-        self.metrics.build_rows.add(rows);
-        // For a moment, one batch made of many takes as much again.
-        let held = reservation.size();
-        let may_copy = reservation.try_grow(held).is_ok();
-        let rows = Rows::new(self.left.schema(), batches, may_copy)?;
-        if may_copy {
-            reservation.shrink(held);
-        }
-        self.metrics.build_mem_used.set(held);
-        let partitions = self.right.output_partitioning().partition_count();
-        let tracked = tracks_left(self.join_type);
-        BuildSide::new(rows, &self.condition, tracked, partitions, reservation)
-            .map(|build| Built::Memory(Arc::new(build)))
-    }
-
-    /// The nearest can be told only with all of the build side at hand.
-    fn may_spill(&self) -> bool {
-        !matches!(self.condition.predicate.test, Test::Nearest { .. })
-            && self.context.runtime_env().disk_manager.tmp_files_enabled()
-    }
-
-    async fn spill(
-        &self,
-        batches: Vec<RecordBatch>,
-        mut input: SendableRecordBatchStream,
-        reservation: MemoryReservation,
-    ) -> Result<Built> {
-        let mut sample = Vec::new();
-        for batch in &batches {
-            let keys = Keys::evaluate(&self.condition, JoinSide::Left, batch)?;
-            for row in (0..batch.num_rows()).step_by(1 + batches.len()) {
-                sample.extend(keys.get(row)?.and_then(|key| key.extent.bounds()));
-            }
-        }
-        let grid = Arc::new(Grid::new(sample));
-        reservation.free();
-        let cutter = |side, keep_all, schema: SchemaRef| {
-            let reservation = MemoryConsumer::new("SpatialJoinCutter").register(self.context.memory_pool());
-            let (runtime, metrics) = (self.context.runtime_env(), self.metrics.spill.clone());
-            let manager = SpillManager::new(runtime, metrics, numbered(&schema));
-            Cutter::new(Arc::clone(&self.condition), Arc::clone(&grid), side, keep_all, manager, reservation)
-        };
-        let mut left = cutter(JoinSide::Left, tracks_left(self.join_type), self.left.schema());
-        for batch in batches {
-            left.add(&batch)?;
-        }
-        while let Some(batch) = input.next().await.transpose()? {
-            left.add(&batch)?;
-        }
-        drop(input);
-        let left = left.finish()?;
-        self.metrics.build_rows.add(usize::try_from(left.rows).unwrap_or(usize::MAX));
-        let partitions = self.right.output_partitioning().partition_count();
-        let streams: Vec<_> = (0..partitions)
-            .map(|partition| self.right.execute(partition, Arc::clone(&self.context)))
-            .collect::<Result<_>>()?;
-        let mut streams = futures::stream::select_all(streams);
-        let mut right = cutter(JoinSide::Right, tracks_right(self.join_type), self.right.schema());
-        while let Some(batch) = streams.next().await.transpose()? {
-            self.metrics.probe_rows.add(batch.num_rows());
-            right.add(&batch)?;
-        }
-        let right = right.finish()?;
-        let pool = Arc::clone(self.context.memory_pool());
-        Ok(Built::Disk(Arc::new(Spilled::new(left, right, grid, self.join_type, partitions, pool))))
-    }
-}
-
-/// The join of one partition, from memory or from disk.
-enum Work {
-    Memory(Box<Joining>),
-    Disk(Box<Cells>),
-}
-
-impl Work {
-    async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        match self {
-            Self::Memory(joining) => joining.next().await,
-            Self::Disk(cells) => cells.next().await,
-        }
     }
 }
 
@@ -426,6 +385,10 @@ impl ExecutionPlan for SpatialJoinExec {
         apply_expression_roots([self.filter.expression()], f)
     }
 
+    fn dynamic_expressions_produced(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        self.filters.iter().map(ExtentFilter::expression).collect()
+    }
+
     fn replace_children(
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
@@ -442,10 +405,12 @@ impl ExecutionPlan for SpatialJoinExec {
                 filter: self.filter.clone(),
                 condition: Arc::clone(&self.condition),
                 projection: self.projection.clone(),
+                with_distance: self.with_distance,
                 join_schema: Arc::clone(&self.join_schema),
                 columns: self.columns.clone(),
                 properties: Arc::clone(&self.properties),
                 metrics: ExecutionPlanMetricsSet::new(),
+                filters: self.filters.clone(),
                 build: OnceBuild::default(),
             },
             ChildrenPropertiesMode::Recompute => {
@@ -531,6 +496,9 @@ impl ExecutionPlan for SpatialJoinExec {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         if self.projection.is_some() {
             return Ok(None);
+        }
+        if self.with_distance {
+            return try_embed_projection(projection, self);
         }
         let below = try_pushdown_through_join_with_column_indices(
             projection,

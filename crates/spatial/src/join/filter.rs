@@ -21,9 +21,14 @@ pub(super) fn conjuncts(expression: &Expr) -> Vec<Expr> {
 /// An expression over one side of a join, with the columns of that side; `None` when it needs both. A constant
 /// belongs to neither.
 pub(super) fn one_sided(expression: &Expr, filter: &JoinFilter) -> Option<(JoinSide, Expr)> {
+    one_sided_of(expression, filter.column_indices())
+}
+
+/// The same for an expression over columns that come from where `columns` says.
+pub(super) fn one_sided_of(expression: &Expr, columns: &[ColumnIndex]) -> Option<(JoinSide, Expr)> {
     let mut side = JoinSide::None;
     for column in collect_columns(expression) {
-        let of = filter.column_indices().get(column.index())?.side;
+        let of = columns.get(column.index())?.side;
         if of == JoinSide::None || (side != JoinSide::None && side != of) {
             return None;
         }
@@ -32,7 +37,7 @@ pub(super) fn one_sided(expression: &Expr, filter: &JoinFilter) -> Option<(JoinS
     let moved = Arc::clone(expression).transform(|part| {
         Ok(match part.downcast_ref::<Column>() {
             Some(column) => {
-                let index = filter.column_indices()[column.index()].index;
+                let index = columns[column.index()].index;
                 Transformed::yes(Arc::new(Column::new(column.name(), index)) as _)
             }
             None => Transformed::no(part),

@@ -1,6 +1,6 @@
 //! Cutting the plane into cells that hold about as many boxes each.
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 
 /// Upright slabs, each cut across; the cells are half-open and cover the whole plane.
 #[derive(Debug)]

@@ -9,13 +9,13 @@ use datafusion::common::cast::{as_binary_array, as_float64_array};
 use datafusion::common::{DataFusionError, JoinSide, Result};
 use datafusion::logical_expr::ColumnarValue;
 
-use super::bounds::Bounds;
 use super::condition::Condition;
 use super::filter::Expr;
 use super::predicate::{Limit, Test};
-use super::scan::{Extent, extent};
 use super::window::Spans;
 use crate::metric::EARTH_MEAN_RADIUS_M;
+use crate::prepared::bounds::Bounds;
+use crate::prepared::scan::{Extent, extent};
 
 /// The evaluated keys of a batch of one side.
 pub(super) struct Keys {

@@ -8,36 +8,38 @@
 //!   `st_overlaps`, `st_equals`, `st_orderingequals`, `st_containsproperly`;
 //! - a distance, constant or of one side: `st_dwithin`, `st_dfullywithin`, `st_dwithin_sphere`, `st_dwithin_spheroid`, or
 //!   `st_distance(a, b) < d`, `<=`, turned round, and the same with `st_distancesphere` and `st_distancespheroid`;
-//! - the nearest: `st_knn(a, b, k)`, `st_knn_sphere(a, b, k)`.
+//! - the nearest: `st_knn(a, b, k)`, `st_knn_sphere(a, b, k)`, and lateral subqueries that sort by the distance and take
+//!   the first (`lateral`).
 //!
 //! Two-sided bounds on time or another number (`a.ts BETWEEN b.ts - i AND b.ts + i`, `abs(a.n - b.n) <= c` of numbers,
 //! overlapping periods) become the third axis of the index. All other conditions are checked on each pair
 //! that is left, so the result is that of the nested loops, row for row.
 
-mod area;
-mod bounds;
 mod build;
+mod building;
 mod condition;
+mod distance;
 mod exec;
+mod extent_filter;
 mod filter;
 mod grid;
 mod keys;
+mod lateral;
 mod metrics;
 mod partition;
 mod predicate;
 mod probe;
 mod rows;
 mod rule;
-mod scan;
-mod shape;
 mod spilled;
 pub(crate) mod st_knn;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod window;
 
+pub(crate) use lateral::LateralNearest;
 pub(crate) use rule::physical_optimizer_rules;

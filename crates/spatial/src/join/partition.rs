@@ -15,11 +15,11 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, SpillFile};
 use datafusion::physical_plan::SpillManager;
 
-use super::bounds::Bounds;
 use super::build::{indexed_bounds, query};
 use super::condition::Condition;
 use super::grid::Grid;
 use super::keys::{Key, Keys};
+use crate::prepared::bounds::Bounds;
 
 /// What is gathered for one cell before it is written.
 const MOST_BYTES_GATHERED: usize = 1 << 20;

@@ -8,7 +8,7 @@ use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use super::filter::{Expr, comparison, constant, one_sided, turned};
-use super::shape::Relation;
+use crate::prepared::shape::Relation;
 
 /// A condition between a geometry of the left side, which is indexed, and one of the right.
 #[derive(Debug, Clone)]
@@ -34,8 +34,9 @@ pub(super) enum Test {
     /// A distance in the plane, or in metres on the sphere; `compared` when SQL's `<` or `<=` says so, else the
     /// function does. One that is not `exact` only bounds the boxes.
     Distance { sphere: bool, limit: Limit, inclusive: bool, compared: bool, exact: bool },
-    /// Among the nearest to each row of the right side (`of_right`) or of the left.
-    Nearest { count: usize, sphere: bool, of_right: bool },
+    /// Among the nearest to each row of the right side (`of_right`) or of the left; `fill` with rows that have no distance
+    /// when there are too few others.
+    Nearest { count: usize, sphere: bool, of_right: bool, fill: bool },
 }
 
 /// The greatest distance: over the columns of one side; a constant counts as the right side's.
@@ -84,10 +85,11 @@ impl Predicate {
                 let sphere = !matches!(name, "st_dwithin" | "st_dfullywithin");
                 (Test::Distance { sphere, limit, inclusive: true, compared: false, exact }, !exact)
             }
-            "st_knn" | "st_knn_sphere" => {
+            "st_knn" | "st_knn_sphere" | "st_knn_rows" | "st_knn_sphere_rows" => {
                 let ScalarValue::Int64(Some(count)) = constant(call.args().get(2)?)? else { return None };
                 let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
-                (Test::Nearest { count, sphere: name == "st_knn_sphere", of_right: !left_first }, false)
+                let (sphere, fill) = (name.starts_with("st_knn_sphere"), name.ends_with("_rows"));
+                (Test::Nearest { count, sphere, of_right: !left_first, fill }, false)
             }
             _ => return None,
         };
@@ -163,7 +165,7 @@ fn sides(first: &Expr, second: &Expr, filter: &JoinFilter) -> Option<(Expr, Expr
 
 /// The geometry without a function that only checks it or names its reference system: the join checks it anyway, and
 /// planning has compared the systems.
-fn bare(geometry: &Expr) -> Expr {
+pub(super) fn bare(geometry: &Expr) -> Expr {
     let Some(call) = geometry.downcast_ref::<ScalarFunctionExpr>() else { return geometry.clone() };
     match (call.fun().name(), call.args()) {
         ("st_geomfromwkb", [wkb]) | ("st_setcrs" | "st_setsrid", [wkb, _]) => bare(wkb),

@@ -9,15 +9,15 @@ use datafusion::common::{DataFusionError, JoinSide, Result};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::metrics::Count;
 
-use super::bounds::Bounds;
 use super::build::{BuildSide, Index, query};
 use super::condition::Condition;
 use super::keys::{Key, Keys, name};
 use super::predicate::{Limit, Test};
 use super::rows::{Chosen, Rows, assemble};
-use super::shape::{Relation, Shape};
 use super::tree::Search;
 use crate::metric::{EARTH_MEAN_RADIUS_M, METRES_PER_DEGREE};
+use crate::prepared::bounds::Bounds;
+use crate::prepared::shape::{Relation, Shape};
 
 /// Fewer points than this are held against a polygon of the probe side without preparing it.
 const WORTH_PREPARING: usize = 8;
@@ -35,6 +35,8 @@ pub(super) struct Probe {
 pub(super) struct Pairs {
     pub left: Vec<u32>,
     pub right: Vec<u32>,
+    /// How far apart they are, when the nearest are searched for, else nothing.
+    pub distances: Vec<Option<f64>>,
 }
 
 impl Probe {
@@ -63,12 +65,27 @@ impl Probe {
         while self.next < self.rows.len() && pairs.left.len() < enough {
             let row = self.next;
             self.next += 1;
-            let Some(key) = self.keys.get(row)? else { continue };
             found.clear();
+            let Some(key) = self.keys.get(row)? else {
+                // Every row is as good as any other when none has a distance.
+                if let Test::Nearest { count, fill: true, .. } = condition.predicate.test {
+                    let count = count.min(build.rows.len());
+                    pairs.left.extend(0..count as u32);
+                    pairs.distances.resize(pairs.left.len(), None);
+                    pairs.right.resize(pairs.left.len(), row as u32);
+                }
+                continue;
+            };
             let probe = One { key: &key, wkb: self.keys.wkb(row), shape: OnceCell::new(), condition };
-            if let Test::Nearest { count, sphere, .. } = condition.predicate.test {
+            if let Test::Nearest { count, sphere, fill, .. } = condition.predicate.test {
                 probe.nearest(build, count, sphere, &mut search)?;
                 found.extend(search.found.iter().map(|(_, left)| *left));
+                pairs.distances.extend(search.found.iter().map(|(distance, _)| Some(*distance)));
+                if fill {
+                    let more = build.without_distance.iter().take(count.saturating_sub(found.len()));
+                    found.extend(more);
+                    pairs.distances.resize(pairs.left.len() + found.len(), None);
+                }
                 met += found.len();
             } else {
                 probe.candidates(build, &mut found);

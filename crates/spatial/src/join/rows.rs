@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::{concat_batches, interleave, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{JoinSide, Result};
@@ -91,13 +89,14 @@ pub(super) struct Chosen<'a> {
     pub numbers: Option<&'a UInt32Array>,
 }
 
-/// A batch of `count` rows with columns from both sides, and the mark of a mark join.
+/// A batch of `count` rows with columns from both sides, and one of the join's own: the mark of a mark join, or the
+/// distance to the nearest.
 pub(super) fn assemble(
     schema: &SchemaRef,
     columns: &[ColumnIndex],
     left: Chosen<'_>,
     right: Chosen<'_>,
-    mark: Option<&BooleanArray>,
+    own: Option<&ArrayRef>,
     count: usize,
 ) -> Result<RecordBatch> {
     let arrays = columns
@@ -108,10 +107,9 @@ pub(super) fn assemble(
                 JoinSide::Left => left,
                 JoinSide::Right => right,
                 JoinSide::None => {
-                    return Ok(mark.map_or_else(
-                        || new_null_array(field.data_type(), count),
-                        |mark| Arc::new(mark.clone()) as ArrayRef,
-                    ));
+                    return Ok(
+                        own.map_or_else(|| new_null_array(field.data_type(), count), |own| Arc::clone(own))
+                    );
                 }
             };
             match side.numbers {

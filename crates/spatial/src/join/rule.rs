@@ -8,9 +8,12 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::joins::NestedLoopJoinExec;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
+use super::distance::take_from_join;
 use super::exec::SpatialJoinExec;
+use super::extent_filter::PushExtents;
 
 /// Replaces nested loops whose condition has a spatial part.
 ///
@@ -28,10 +31,14 @@ impl PhysicalOptimizerRule for SpatialJoins {
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| {
-            let Some(nested) = plan.downcast_ref::<NestedLoopJoinExec>() else {
-                return Ok(Transformed::no(plan));
+            let replaced = if let Some(nested) = plan.downcast_ref::<NestedLoopJoinExec>() {
+                replace(nested, config)?
+            } else if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+                take_from_join(projection)?
+            } else {
+                None
             };
-            Ok(match replace(nested, config)? {
+            Ok(match replaced {
                 Some(join) => Transformed::yes(join),
                 None => Transformed::no(plan),
             })
@@ -84,5 +91,6 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     let mut rules = PhysicalOptimizer::new().rules;
     let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |place| place + 1);
     rules.insert(after, Arc::new(SpatialJoins));
+    rules.push(Arc::new(PushExtents));
     rules
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use datafusion::common::{DataFusionError, JoinSide, JoinType, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
@@ -234,7 +234,7 @@ impl Cells {
             let own = Chosen { rows: &rows, numbers: Some(&piece_numbers) };
             let other = Chosen { rows: &rows, numbers: None };
             let (left, right) = if *side == JoinSide::Left { (own, other) } else { (other, own) };
-            let mark = mark.slice(offset, piece.len());
+            let mark: ArrayRef = Arc::new(mark.slice(offset, piece.len()));
             let (schema, columns) = (&self.task.schema, &self.task.columns);
             self.ready.push_back(assemble(schema, columns, left, right, Some(&mark), piece.len())?);
         }

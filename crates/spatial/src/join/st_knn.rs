@@ -29,6 +29,29 @@ pub(crate) static SPHERE: Definition = Definition {
     body,
 };
 
+/// What a lateral subquery becomes (`super::lateral`); not for SQL, so it is not registered. As `st_knn`, but rows of b whose
+/// distance is null, for a null or empty geometry, follow those that have one until there are k.
+pub(super) static ROWS: Definition = Definition {
+    name: "st_knn_rows",
+    aliases: &[],
+    summary: "As st_knn, filled up with rows whose distance is null",
+    overloads: PARAMETERS,
+    crs: CrsRule::Same,
+    output: BOOLEAN,
+    body,
+};
+
+/// The same by distance in metres on the mean sphere.
+pub(super) static ROWS_SPHERE: Definition = Definition {
+    name: "st_knn_sphere_rows",
+    aliases: &[],
+    summary: "As st_knn_sphere, filled up with rows whose distance is null",
+    overloads: PARAMETERS,
+    crs: CrsRule::LonLat,
+    output: BOOLEAN,
+    body,
+};
+
 /// Of two geometries alone nobody can tell whether a third is nearer.
 fn body(call: &Call<'_>) -> Result<ArrayRef> {
     let (a, b, counts) = (call.geometries(0)?, call.geometries(1)?, call.integers(2)?);

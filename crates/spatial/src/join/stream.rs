@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{JoinType, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -154,14 +154,14 @@ impl Joining {
             JoinType::LeftMark => all.clone().collect::<Vec<_>>().into(),
             _ => all.clone().filter(|row| !build.is_marked(*row)).collect::<Vec<_>>().into(),
         };
-        let mark: BooleanArray = match task.join_type {
-            JoinType::LeftMark => all.map(|row| Some(build.is_marked(row))).collect(),
-            _ => BooleanArray::new_null(0),
-        };
+        let mark = (task.join_type == JoinType::LeftMark).then(|| {
+            let mark: BooleanArray = all.map(|row| Some(build.is_marked(row))).collect();
+            Arc::new(mark) as ArrayRef
+        });
         if !chosen.is_empty() {
             let none = Chosen { rows: &build.rows, numbers: None };
             let left = Chosen { rows: &build.rows, numbers: Some(&chosen) };
-            let batch = assemble(&task.schema, &task.columns, left, none, Some(&mark), chosen.len())?;
+            let batch = assemble(&task.schema, &task.columns, left, none, mark.as_ref(), chosen.len())?;
             self.ready.push_back(batch);
         }
         self.remaining = Some(to);
@@ -183,14 +183,16 @@ pub(super) fn emit_pairs(
     }
     let none = Chosen { rows: &build.rows, numbers: None };
     if matches!(task.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
+        let mut distances = pairs.distances.chunks(task.batch_size);
         for (left, right) in pairs.left.chunks(task.batch_size).zip(pairs.right.chunks(task.batch_size)) {
+            let distance = distances.next().map(|far| Arc::new(Float64Array::from(far.to_vec())) as ArrayRef);
             let (left, right) = (UInt32Array::from(left.to_vec()), UInt32Array::from(right.to_vec()));
             ready.push_back(assemble(
                 &task.schema,
                 &task.columns,
                 Chosen { rows: &build.rows, numbers: Some(&left) },
                 Chosen { rows: probe, numbers: Some(&right) },
-                None,
+                distance.as_ref(),
                 left.len(),
             )?);
         }
@@ -210,6 +212,7 @@ pub(super) fn emit_pairs(
             if mark.is_empty() {
                 return Ok(());
             }
+            let mark: ArrayRef = Arc::new(mark);
             let rows: UInt32Array = range.map(|row| row as u32).collect::<Vec<_>>().into();
             let right = Chosen { rows: probe, numbers: Some(&rows) };
             ready.push_back(assemble(&task.schema, &task.columns, none, right, Some(&mark), rows.len())?);

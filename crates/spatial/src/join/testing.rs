@@ -6,21 +6,21 @@ use geo::{
 };
 
 /// A small deterministic generator (Knuth's MMIX constants), so that a failure can be repeated.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// In 0..1.
-    pub(super) fn next(&mut self) -> f64 {
+    pub(crate) fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// In 0..below.
-    pub(super) fn below(&mut self, below: usize) -> usize {
+    pub(crate) fn below(&mut self, below: usize) -> usize {
         (self.next() * below as f64) as usize
     }
 }
@@ -59,7 +59,7 @@ fn polygon(random: &mut Random, from: Coord, size: f64) -> Polygon {
 }
 
 /// A geometry of one kind: point, line, polygon, then several of each, a collection, and last an empty one.
-pub(super) fn geometry_of(random: &mut Random, kind: usize) -> Geometry {
+pub(crate) fn geometry_of(random: &mut Random, kind: usize) -> Geometry {
     match kind {
         0 => Point(coord(random)).into(),
         1 => line(random).into(),
@@ -95,7 +95,7 @@ pub(super) fn geometry_of(random: &mut Random, kind: usize) -> Geometry {
 }
 
 /// A geometry of any kind; one in sixteen is empty.
-pub(super) fn geometry(random: &mut Random) -> Geometry {
+pub(crate) fn geometry(random: &mut Random) -> Geometry {
     let kind = random.below(16);
     geometry_of(random, if kind < 14 { kind % 7 } else { kind - 8 })
 }

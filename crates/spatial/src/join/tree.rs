@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::bounds::Bounds;
+use crate::prepared::bounds::Bounds;
 
 const NODE: usize = 16;
 
@@ -44,6 +44,11 @@ impl<const D: usize> PackedTree<D> {
     /// How many bytes a tree of so many boxes takes, packing included.
     pub(super) const fn bytes(count: usize) -> usize {
         count * (2 * size_of::<(Bounds<D>, u32)>() + size_of::<u32>() + size_of::<Bounds<D>>() / 8)
+    }
+
+    /// The boxes at the top, sixteen at most, that hold all others.
+    pub(super) fn top(&self) -> &[Bounds<D>] {
+        self.levels.last().map_or(&[], Vec::as_slice)
     }
 
     /// Calls `visit` with the number of each box that meets the query.

@@ -16,7 +16,7 @@ use crate::run::{cargo, output, root, run};
 use crate::setup::target;
 
 /// After this a peer's question is given up.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(2);
 const RUNS: &str = "3";
 const PYTHON: &[&str] = &[
     "spatialbench-cli==0.2.0",

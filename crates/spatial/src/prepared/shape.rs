@@ -1,5 +1,6 @@
-//! A geometry as the join holds it: a point is two numbers, a polygon may be prepared.
+//! A geometry as joins and predicates hold it: a point is two numbers, a polygon may be prepared.
 
+use std::ops::Deref;
 use std::sync::OnceLock;
 
 use geo::coordinate_position::CoordPos;
@@ -7,7 +8,8 @@ use geo::{Coord, Distance, Euclidean, Geometry, Haversine, Point};
 use twinlake_contracts::Result;
 
 use super::area::AreaIndex;
-use super::scan::Extent;
+use super::bounds::Bounds;
+use super::scan::{Extent, extent};
 use crate::functions::predicates::{contains, covers, intersects};
 use crate::functions::st_distance::planar_distance;
 use crate::geometry;
@@ -15,20 +17,21 @@ use crate::metric::closest_pair;
 
 /// A decoded geometry.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Point(Coord),
     Other(Box<Other>),
 }
 
 #[derive(Debug)]
-pub(super) struct Other {
+pub(crate) struct Other {
     geometry: Geometry,
+    bounds: Option<Bounds<2>>,
     area: OnceLock<Option<AreaIndex>>,
 }
 
 /// How two geometries lie to each other, as far as the join decides it by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(crate) enum Relation {
     Intersects,
     Contains,
     Within,
@@ -61,25 +64,32 @@ impl Relation {
 }
 
 impl Shape {
-    /// Decodes what [`super::scan::extent`] has seen.
-    pub(super) fn decode(extent: Extent, bytes: &[u8]) -> Result<Self> {
+    /// Reads WKB.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        Self::decode(extent(bytes)?, bytes)
+    }
+
+    /// Decodes what [`extent`] has seen.
+    pub(crate) fn decode(extent: Extent, bytes: &[u8]) -> Result<Self> {
         match extent {
             Extent::Point(at) => Ok(Self::Point(at)),
-            _ => {
-                Ok(Self::Other(Box::new(Other { geometry: geometry::decode(bytes)?, area: OnceLock::new() })))
-            }
+            _ => Ok(Self::Other(Box::new(Other {
+                geometry: geometry::decode(bytes)?,
+                bounds: extent.bounds(),
+                area: OnceLock::new(),
+            }))),
         }
     }
 
     /// Builds the index of a polygon now, since many points are to come.
-    pub(super) fn prepare(&self) {
+    pub(crate) fn prepare(&self) {
         if let Self::Other(other) = self {
             other.area.get_or_init(|| AreaIndex::new(&other.geometry));
         }
     }
 
     /// About how many bytes it takes, prepared.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Point(_) => 0,
             Self::Other(other) => {
@@ -97,20 +107,37 @@ impl Shape {
     }
 
     /// Whether `relation` holds between this and another.
-    pub(super) fn relates(&self, relation: Relation, other: &Self) -> bool {
+    pub(crate) fn relates(&self, relation: Relation, other: &Self) -> bool {
         match (self, other) {
             (Self::Point(a), Self::Point(b)) => a == b,
             (Self::Other(area), Self::Point(at)) => area.relates_to_point(relation, *at),
             (Self::Point(at), Self::Other(area)) => area.relates_to_point(relation.reversed(), *at),
-            (Self::Other(a), Self::Other(b)) => relation.holds(&a.geometry, &b.geometry),
+            (Self::Other(a), Self::Other(b)) => {
+                // None of the relations holds between geometries whose boxes are apart.
+                let apart = matches!((&a.bounds, &b.bounds), (Some(a), Some(b)) if !a.meets(b));
+                !apart && relation.holds(&a.geometry, &b.geometry)
+            }
         }
     }
 
     /// The planar distance when it is at most `limit`, else something greater; `None` when one is empty.
-    pub(super) fn planar_distance(&self, other: &Self, limit: f64) -> Option<f64> {
+    pub(crate) fn planar_distance(&self, other: &Self, limit: f64) -> Option<f64> {
         match (self, other) {
-            (Self::Point(a), Self::Point(b)) => Some(Euclidean.distance(*a, *b)),
+            (Self::Point(a), Self::Point(b)) => {
+                // A distance is no shorter than its part along either axis, but for its own rounding.
+                let far = limit.abs() * (1.0 + 8.0 * f64::EPSILON);
+                if (a.x - b.x).abs() > far || (a.y - b.y).abs() > far {
+                    return Some(f64::INFINITY);
+                }
+                Some(Euclidean.distance(*a, *b))
+            }
             (Self::Other(area), Self::Point(at)) | (Self::Point(at), Self::Other(area)) => {
+                if let Some(bounds) = &area.bounds
+                    && bounds.distance_squared(&Bounds::point(at.x, at.y))
+                        > limit * limit * (1.0 + 16.0 * f64::EPSILON)
+                {
+                    return Some(f64::INFINITY);
+                }
                 match area.area.get() {
                     Some(Some(index)) => Some(index.distance(*at, limit)),
                     _ => planar_distance(&area.geometry, &Geometry::Point(Point(*at))),
@@ -121,7 +148,7 @@ impl Shape {
     }
 
     /// The distance in metres on the mean sphere; `None` when one is empty.
-    pub(super) fn sphere_distance_m(&self, other: &Self) -> Option<f64> {
+    pub(crate) fn sphere_distance_m(&self, other: &Self) -> Option<f64> {
         if let (Self::Point(a), Self::Point(b)) = (self, other) {
             return Some(Haversine.distance(Point(*a), Point(*b)));
         }
@@ -135,6 +162,9 @@ impl Shape {
 
 impl Other {
     fn relates_to_point(&self, relation: Relation, at: Coord) -> bool {
+        if self.bounds.is_some_and(|bounds| !bounds.meets(&Bounds::point(at.x, at.y))) {
+            return false;
+        }
         match (self.area.get(), relation) {
             (Some(Some(index)), Relation::Intersects | Relation::Covers) => {
                 index.position(at) != CoordPos::Outside
@@ -145,10 +175,26 @@ impl Other {
     }
 }
 
+/// A shape that is kept, or one for a moment.
+pub(crate) enum Held<'a> {
+    Kept(&'a Shape),
+    Own(Shape),
+}
+
+impl Deref for Held<'_> {
+    type Target = Shape;
+
+    fn deref(&self) -> &Shape {
+        match self {
+            Self::Kept(shape) => shape,
+            Self::Own(shape) => shape,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::join::scan::extent;
     use crate::join::testing::{Random, geometry};
 
     #[test]

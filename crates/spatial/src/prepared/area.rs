@@ -9,6 +9,7 @@ use geo::coordinate_position::CoordPos;
 use geo::{Coord, Distance, Euclidean, Geometry, Line, LineString, Polygon};
 
 use super::bounds::Bounds;
+use super::raster::{Cell, Raster};
 
 /// More entries than this for each edge: then the buckets are made fewer.
 const MOST_ENTRIES_PER_EDGE: usize = 4;
@@ -18,7 +19,7 @@ const FEW_EDGES: usize = 16;
 
 /// Edges of one or more polygons in buckets.
 #[derive(Debug)]
-pub(super) struct AreaIndex {
+pub(crate) struct AreaIndex {
     bounds: Bounds<2>,
     /// Rings one after the other, each closed.
     coords: Vec<Coord>,
@@ -29,6 +30,8 @@ pub(super) struct AreaIndex {
     starts: Vec<u32>,
     /// Edges as the number of their first coordinate, in order within a bucket, with the ring that they belong to.
     entries: Vec<(u32, u32)>,
+    /// Which places need no look at the edges at all.
+    raster: Option<Raster>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +42,7 @@ struct Ring {
 
 impl AreaIndex {
     /// Prepares a polygon or several; `None` for any other geometry and for empty ones.
-    pub(super) fn new(geometry: &Geometry) -> Option<Self> {
+    pub(crate) fn new(geometry: &Geometry) -> Option<Self> {
         match geometry {
             Geometry::Polygon(polygon) => Self::of(std::slice::from_ref(polygon)),
             Geometry::MultiPolygon(polygons) => Self::of(&polygons.0),
@@ -70,8 +73,15 @@ impl AreaIndex {
         if edges.is_empty() || u32::try_from(coords.len()).is_err() {
             return None;
         }
-        let mut index =
-            Self { bounds, coords, rings, bucket_height: 0.0, starts: Vec::new(), entries: Vec::new() };
+        let mut index = Self {
+            bounds,
+            coords,
+            rings,
+            bucket_height: 0.0,
+            starts: Vec::new(),
+            entries: Vec::new(),
+            raster: None,
+        };
         // Of a few edges all are looked at as quickly as some.
         let mut buckets = if edges.len() <= FEW_EDGES { 1 } else { edges.len() };
         loop {
@@ -80,6 +90,13 @@ impl AreaIndex {
                 edges.iter().map(|edge| index.span(edge.0, buckets)).map(|(a, b)| b - a + 1).sum();
             if buckets == 1 || total <= MOST_ENTRIES_PER_EDGE * edges.len() {
                 index.fill(&edges, buckets, total);
+                if edges.len() > FEW_EDGES {
+                    let lines = edges
+                        .iter()
+                        .map(|(at, _)| (index.coords[*at as usize], index.coords[*at as usize + 1]));
+                    index.raster =
+                        Raster::new(&index.bounds, lines, edges.len(), |at| index.exact_position(at));
+                }
                 return Some(index);
             }
             buckets = buckets.div_ceil(2);
@@ -133,18 +150,28 @@ impl AreaIndex {
     }
 
     /// How many bytes it takes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.coords.len() * size_of::<Coord>()
             + self.entries.len() * 8
             + self.starts.len() * 4
             + self.rings.len() * 8
+            + self.raster.as_ref().map_or(0, Raster::bytes)
     }
 
     /// Inside when it is inside one of the polygons, on the boundary when on that of one and inside none.
-    pub(super) fn position(&self, at: Coord) -> CoordPos {
+    pub(crate) fn position(&self, at: Coord) -> CoordPos {
         if !self.bounds.meets(&Bounds::point(at.x, at.y)) {
             return CoordPos::Outside;
         }
+        match self.raster.as_ref().map(|raster| raster.cell(at)) {
+            Some(Cell::Inside) => CoordPos::Inside,
+            Some(Cell::Outside) => CoordPos::Outside,
+            Some(Cell::Mixed) | None => self.exact_position(at),
+        }
+    }
+
+    /// The position by the edges beside a point within the bounds.
+    fn exact_position(&self, at: Coord) -> CoordPos {
         let mut best = CoordPos::Outside;
         // What the exterior ring of the polygon at hand says, corrected by its holes.
         let mut polygon = u32::MAX;
@@ -205,7 +232,7 @@ impl AreaIndex {
     }
 
     /// The planar distance to a point when it is at most `limit`, else something greater than `limit`.
-    pub(super) fn distance(&self, at: Coord, limit: f64) -> f64 {
+    pub(crate) fn distance(&self, at: Coord, limit: f64) -> f64 {
         if self.position(at) != CoordPos::Outside {
             return 0.0;
         }

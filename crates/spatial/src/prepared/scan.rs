@@ -1,21 +1,21 @@
-//! What the join asks of every geometry, read straight from WKB: empty, a point, or a box.
+//! What is asked of every geometry, read straight from WKB: empty, a point, or a box.
 
 use geo::{BoundingRect, Coord};
 use twinlake_contracts::Result;
 
 use super::bounds::Bounds;
-use crate::geometry;
+use crate::geometry::{self, plain_point};
 
 /// Where a geometry lies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     Empty,
     Point(Coord),
     Area(Bounds<2>),
 }
 
 impl Extent {
-    pub(super) fn bounds(&self) -> Option<Bounds<2>> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<2>> {
         match self {
             Self::Empty => None,
             Self::Point(at) => Some(Bounds::point(at.x, at.y)),
@@ -25,7 +25,7 @@ impl Extent {
 }
 
 /// Reads the extent without building the geometry. What [`geometry::decode`] refuses is refused with the same words.
-pub(super) fn extent(bytes: &[u8]) -> Result<Extent> {
+pub(crate) fn extent(bytes: &[u8]) -> Result<Extent> {
     if let Some(at) = plain_point(bytes) {
         return Ok(Extent::Point(at));
     }
@@ -47,18 +47,6 @@ pub(super) fn extent(bytes: &[u8]) -> Result<Extent> {
             }))
         }
     }
-}
-
-/// A little-endian point in the plane, finite: nearly all points there are.
-#[inline]
-fn plain_point(bytes: &[u8]) -> Option<Coord> {
-    let bytes: &[u8; 21] = bytes.try_into().ok()?;
-    if bytes[..5] != [1, 1, 0, 0, 0] {
-        return None;
-    }
-    let number = |at: usize| f64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-    let (x, y) = (number(5), number(13));
-    (x.is_finite() && y.is_finite()).then_some(Coord { x, y })
 }
 
 /// How deep collections may lie in one another for this reader.
