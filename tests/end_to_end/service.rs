@@ -40,6 +40,23 @@ fn psql(port: u16, sql: &str) -> String {
 }
 
 #[test]
+fn psql_shows_what_tables_and_columns_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(folder.path());
+    let column = psql(
+        served.postgres,
+        "SELECT pg_catalog.col_description(a.attrelid, a.attnum) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c \
+         ON c.oid = a.attrelid WHERE c.relname = 'vehicle_position' AND a.attname = 'speed_mps'",
+    );
+    assert_eq!(column.trim(), "Speed over ground. [m/s]");
+    let table = psql(
+        served.postgres,
+        "SELECT pg_catalog.obj_description(oid, 'pg_class') FROM pg_catalog.pg_class WHERE relname = 'road_node'",
+    );
+    assert!(table.contains("The ends of the road links"), "{table}");
+}
+
+#[test]
 fn psql_runs_the_three_tenses() {
     let folder = tempfile::tempdir().unwrap();
     let served = serve(folder.path());

@@ -23,6 +23,7 @@ use twinlake_pipeline::{
 
 use crate::WrongUse;
 use crate::arguments::{ApplyOptions, PlanOptions};
+use crate::governance;
 use crate::pipelines::{self, components};
 use crate::settings::Settings;
 use crate::town::Town;
@@ -287,6 +288,7 @@ pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
             for spec in plan.tables.values() {
                 town.lake.open_table(spec.clone()).await?;
             }
+            governance::describe(&town, plan).await?;
         }
         if step.action != Action::Rebuild {
             record(&town, step, &stale).await?;
@@ -306,7 +308,7 @@ pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
     if !steps.is_empty() {
         println!("applied");
     }
-    town.lake.close().await?;
+    town.close().await?;
     Ok(())
 }
 
@@ -321,6 +323,8 @@ pub async fn rebuild(town: &Town, plan: Plan) -> Result<()> {
     let (store, engine): (Arc<dyn TableStore>, Arc<dyn SqlEngine>) =
         (Arc::clone(&town.lake) as _, Arc::clone(&town.engine) as _);
     let (_stop, stopped) = watch::channel(false);
+    // The rules of tables that reject rows on their way reject the same ones again.
+    let plan = governance::guarded(town, plan).await?;
     let report = Reprocess::new(plan, store, engine, ReprocessOptions::default()).run(stopped).await?;
     for (table, revised) in &report.tables {
         println!("  {table}: {} rows went, {} came", revised.rows_gone, revised.rows_come);

@@ -24,12 +24,18 @@ pub struct Global {
     /// Where the lake is: a folder or a URL [default: ./twinlake-data]
     #[arg(long, global = true, value_name = "URL", env = "TWINLAKE_LAKE")]
     pub lake: Option<String>,
-    /// A TOML file with settings (lake, http, postgres, mqtt, pipelines, twins, scenarios)
+    /// A TOML file with settings (lake, http, postgres, mqtt, pipelines, twins, tables, scenarios, lineage)
     #[arg(long, global = true, value_name = "FILE", env = "TWINLAKE_CONFIG")]
     pub config: Option<PathBuf>,
     /// The name of this process among several on one lake (letters, digits, '-'); each has logs of its own
     #[arg(long, global = true, value_name = "NAME", env = "TWINLAKE_NODE", value_parser = node_name)]
     pub node: Option<String>,
+    /// Where OpenLineage events of runs are posted, for example http://127.0.0.1:5000
+    #[arg(long, global = true, value_name = "URL", env = "OPENLINEAGE_URL")]
+    pub lineage_url: Option<String>,
+    /// Who runs this, for meta.runs [default: user@host]
+    #[arg(long, global = true, value_name = "NAME", env = "TWINLAKE_WHO")]
+    pub who: Option<String>,
     /// Say what is going on; twice says why
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -104,6 +110,11 @@ pub enum Command {
     },
     /// Ask the lake in SQL, at a prompt or with -c
     Sql(SqlOptions),
+    /// Judge the quality rules of tables over the lake; exit code 1 when a rule with severity stop does not hold
+    Check(CheckOptions),
+    /// What is known of tables: find, show, follow lineage, profile
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
     /// Look after tables: versions, small files, old rows
     #[command(subcommand)]
     Table(TableCommand),
@@ -300,6 +311,93 @@ pub struct SimulateOptions {
     pub summary: Option<SummaryFormat>,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct CheckOptions {
+    /// The tables (default: all that have rules)
+    #[arg(value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// How to print results
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum CatalogCommand {
+    /// Find tables and columns by words in names, descriptions, owners, tags and units
+    Search {
+        /// The words; a table must have all of them
+        #[arg(required = true, value_name = "WORDS")]
+        words: Vec<String>,
+        /// How to print what was found
+        #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+        format: TextFormat,
+    },
+    /// Show a table: owner, freshness, columns, quality, the newest runs
+    Show {
+        /// The table
+        table: String,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+        format: TextFormat,
+    },
+    /// Follow a table or a column to its sources, or to what is made of it
+    Lineage {
+        /// The table, or the table and a column: traffic.vehicle_position.speed_mps
+        #[arg(value_name = "TABLE[.COLUMN]")]
+        place: String,
+        /// To the sources (the default)
+        #[arg(long, conflicts_with = "down")]
+        up: bool,
+        /// To what is made of it
+        #[arg(long)]
+        down: bool,
+        /// How to print the way
+        #[arg(long, value_enum, default_value_t = LineageFormat::Text)]
+        format: LineageFormat,
+    },
+    /// Look into a table or file: figures of its columns, and proposals of types, units, keys, reference systems; personal
+    /// data, duplicates
+    Profile {
+        /// A table, or a file: trips.parquet
+        #[arg(value_name = "TABLE|FILE")]
+        what: String,
+        /// How many rows to look at
+        #[arg(long, default_value_t = 100_000, value_name = "ROWS", conflicts_with = "all")]
+        rows: usize,
+        /// Look at all rows
+        #[arg(long)]
+        all: bool,
+        /// The columns of the key, to find rows that repeat it [default: the key of the table's definition]
+        #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+        key: Vec<String>,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = TextFormat::Text)]
+        format: TextFormat,
+    },
+    /// Judge the quality rules of tables (as twinlake check)
+    Check(CheckOptions),
+}
+
+/// How something is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TextFormat {
+    /// For people
+    Text,
+    /// One JSON value
+    Json,
+}
+
+/// How a way is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LineageFormat {
+    /// For people, indented
+    Text,
+    /// One JSON object
+    Json,
+    /// A Mermaid flow chart
+    Mermaid,
+}
+
 /// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -327,6 +425,8 @@ pub enum SummaryFormat {
 pub enum SchemaKind {
     /// JSON Schema of pipeline files
     Pipeline,
+    /// JSON Schema of table definitions
+    Table,
     /// OpenAPI of the HTTP service
     Openapi,
     /// Reference of the SQL functions of space and time, as Markdown

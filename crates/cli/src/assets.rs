@@ -15,6 +15,11 @@ struct Pipelines;
 #[folder = "../../schemas/twins"]
 struct TwinModels;
 
+/// `schemas/tables/`.
+#[derive(Embed)]
+#[folder = "../../schemas/tables"]
+struct TableDefinitions;
+
 /// `scenarios/`.
 #[derive(Embed)]
 #[folder = "../../scenarios"]
@@ -25,12 +30,18 @@ struct Scenarios;
 pub fn write_to(folder: &Path) -> Result<()> {
     write_all::<Pipelines>(&folder.join("pipelines"))?;
     write_all::<TwinModels>(&folder.join("schemas/twins"))?;
+    write_all::<TableDefinitions>(&folder.join("schemas/tables"))?;
     write_all::<Scenarios>(&folder.join("scenarios"))
 }
 
 /// The shipped twin models: file name, TOML.
 pub fn twin_models() -> Vec<(String, String)> {
     texts::<TwinModels>()
+}
+
+/// The shipped table definitions: file name, TOML.
+pub fn table_definitions() -> Vec<(String, String)> {
+    texts::<TableDefinitions>()
 }
 
 /// The shipped scenarios: file name, TOML.

@@ -4,10 +4,14 @@
 mod apply;
 mod arguments;
 mod assets;
+mod catalog;
 mod check;
 mod demo;
+mod events;
+mod governance;
 mod pipelines;
 mod progress;
+mod quality;
 mod reprocess;
 mod schema;
 mod serve;
@@ -83,6 +87,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Test { files } => check::test(&files).await,
         Command::Graph { file, dot } => check::graph(&file, dot),
         Command::Sql(options) => sql::run(&settings, &options).await,
+        Command::Check(options) => quality::check(&settings, &options).await,
+        Command::Catalog(command) => catalog::run(&settings, &command).await,
         Command::Simulate(options) => simulate::run(&settings, &options).await,
         Command::Table(command) => upkeep::run(&settings, &command).await,
         Command::Schema { what } => schema::print(what),

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use twinlake_contracts::{SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type};
-use twinlake_lake::{Lake, RunRecord};
+use twinlake_contracts::{RowGuard, SqlEngine, TableStore, now_us};
+use twinlake_lake::{CpuMeter, RunCost, RunRecord};
 use twinlake_pipeline::{
-    Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, SourceKind, lineage,
+    Components, Diagnostics, Pipeline, Plan, RunReport, Runner, RunnerStats, SourceKind,
 };
 use twinlake_query::Engine;
 
+use crate::governance;
 use crate::progress;
 use crate::settings::Settings;
 use crate::town::Town;
@@ -103,17 +102,26 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
     if let Some(node) = &town.node {
         plan.pipeline.name = format!("{}.{node}", plan.pipeline.name);
     }
-    record_lineage(&town.lake, &plan.pipeline).await?;
+    let (guard, edges) = governance::before(town, &plan).await?;
+    let told = town.events.as_ref().map(|events| events.pipeline(town, &plan, &edges));
     let name = plan.pipeline.name.clone();
+    let files_bytes = file_bytes(&plan.pipeline);
     let store: Arc<dyn TableStore> = Arc::clone(&town.lake) as _;
+    let plan = plan.guarded(guard.clone().map(|guard| guard as Arc<dyn RowGuard>));
     let runner = Runner::new(plan, store, Arc::clone(&town.engine) as _);
     let stats = runner.stats();
     let (stop, stopped) = watch::channel(false);
-    let lake = Arc::clone(&town.lake);
+    let town = town.clone();
     let pipeline = name.clone();
     let counted = Arc::clone(&stats);
     let task = tokio::spawn(async move {
         let started_at_us = now_us();
+        let run_id = format!("{pipeline}-{started_at_us}");
+        let meter = CpuMeter::start();
+        let written_before = town.lake.bytes_written(&format!("{pipeline}/"));
+        if let Some(told) = &told {
+            told.started(&run_id, started_at_us);
+        }
         let outcome = runner.run(stopped).await;
         let snapshot = counted.snapshot();
         let (status, outputs, summary) = match &outcome {
@@ -124,10 +132,11 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
             ),
             Err(error) => ("failed", json!({}), json!({ "error": error.to_string(), "stats": snapshot })),
         };
+        let written = town.lake.bytes_written(&format!("{pipeline}/")) - written_before;
         let record = RunRecord {
-            run_id: format!("{pipeline}-{started_at_us}"),
+            run_id: run_id.clone(),
             kind: "pipeline".to_owned(),
-            name: pipeline,
+            name: pipeline.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             status: status.to_owned(),
             parameters: "{}".to_owned(),
@@ -138,15 +147,36 @@ pub async fn start(town: &Town, mut plan: Plan) -> Result<Running> {
             summary: summary.to_string(),
             started_at_us,
             finished_at_us: Some(now_us()),
+            who: Some(twinlake_lake::who()),
+            cost: RunCost {
+                cpu_us: meter.cpu_us(),
+                bytes_read: Some((snapshot.bytes + files_bytes) as i64),
+                bytes_written: Some(written as i64),
+            },
             ..RunRecord::default()
         };
-        if let Err(error) = lake.record_run(record).await {
+        if let Some(told) = &told {
+            told.ended(&record, &snapshot.rows, outcome.as_ref().err());
+        }
+        if let Err(error) = town.lake.record_run(record).await {
             // The rows are in; only the note about the run is not.
             tracing::warn!("the run is not recorded in meta.runs: {error}");
+        }
+        if let Some(guard) = guard {
+            governance::after(&town, &pipeline, &run_id, &guard).await;
         }
         outcome
     });
     Ok(Running { name, stats, stop, task })
+}
+
+/// The bytes of the files that a pipeline reads.
+fn file_bytes(pipeline: &Pipeline) -> u64 {
+    let size = |source: &SourceKind| match source {
+        SourceKind::File { path, .. } => std::fs::metadata(path).map_or(0, |found| found.len()),
+        SourceKind::Messages { .. } => 0,
+    };
+    pipeline.sources.values().map(|source| size(&source.kind)).sum()
 }
 
 /// `twinlake run`: until the inputs are exhausted, or Ctrl-C.
@@ -196,7 +226,7 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
             Err(error) => eprintln!("error: pipeline {name} failed: {error:#}"),
         }
     }
-    town.lake.close().await?;
+    town.close().await?;
     failure.map_or(Ok(()), Err)
 }
 
@@ -222,45 +252,4 @@ pub fn report_line(report: &RunReport) -> String {
         report.rows(),
         (report.finished_us - report.started_us) as f64 / 1e6
     )
-}
-
-/// Puts the pipeline's edges into `meta.lineage`, each once a change.
-async fn record_lineage(lake: &Arc<Lake>, pipeline: &Pipeline) -> Result<()> {
-    let edges = lineage(pipeline);
-    let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let schema = Arc::new(Schema::new(vec![
-        text("pipeline"),
-        text("step"),
-        text("kind"),
-        text("input"),
-        text("output"),
-        Field::new("recorded_at", timestamp_type(), true),
-    ]));
-    let column = |value: &dyn Fn(&twinlake_pipeline::Edge) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(edges.iter().map(value)))
-    };
-    let now = now_us();
-    let rows = RecordBatch::try_new(
-        Arc::clone(&schema),
-        vec![
-            column(&|_| pipeline.name.clone()),
-            column(&|edge| edge.step.clone()),
-            column(&|edge| edge.kind.clone()),
-            column(&|edge| edge.input.clone()),
-            column(&|edge| edge.output.clone()),
-            Arc::new(TimestampMicrosecondArray::from(vec![now; edges.len()]).with_timezone("UTC")),
-        ],
-    )?;
-    let table = lake
-        .open_table(TableSpec {
-            name: TableName::parse("meta.lineage")?,
-            schema,
-            description: "Which step of which pipeline takes and gives what; one set of rows each time a pipeline starts.".to_owned(),
-        })
-        .await?;
-    let writer = format!("{}/lineage", pipeline.name);
-    table.add_fresh(&writer, rows).await?;
-    // The writer's sequence is the instant: it only grows.
-    table.commit(&writer, now as u64, WriteMode::Append).await?;
-    Ok(())
 }

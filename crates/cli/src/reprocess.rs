@@ -17,7 +17,7 @@ use twinlake_pipeline::{Estimate, Plan, Reprocess, ReprocessReport};
 use crate::arguments::ReprocessOptions;
 use crate::settings::Settings;
 use crate::town::Town;
-use crate::{apply, pipelines, progress};
+use crate::{apply, governance, pipelines, progress};
 
 /// Runs it, shows how far it is, and records the run.
 pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> {
@@ -28,6 +28,8 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     }
     let below = if options.downstream { apply::downstream(&town, &plan).await? } else { Vec::new() };
     let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
+    // The rules of tables that reject rows on their way reject the same ones again.
+    let plan = governance::guarded(&town, plan).await?;
     let reprocess = prepare(&town, plan, options);
     if options.dry_run {
         let estimate = reprocess.estimate().await?;
@@ -74,7 +76,7 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
         println!("then: {}", plan.pipeline.name);
         apply::rebuild(&town, plan).await?;
     }
-    town.lake.close().await?;
+    town.close().await?;
     Ok(())
 }
 
@@ -115,6 +117,7 @@ async fn record(
         inputs: "{}".to_owned(),
         outputs: "{}".to_owned(),
         finished_at_us: Some(now_us()),
+        who: Some(twinlake_lake::who()),
         ..RunRecord::default()
     };
     match outcome {

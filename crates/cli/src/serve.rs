@@ -192,7 +192,7 @@ pub async fn shut(doorway: Doorway, running: Vec<pipelines::Running>, town: &Tow
         }
     }
     let closed = doorway.close().await;
-    town.lake.close().await?;
+    town.close().await?;
     failure.map_or(closed, Err)
 }
 

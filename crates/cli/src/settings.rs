@@ -31,8 +31,24 @@ pub struct ConfigFile {
     pipelines: Vec<PathBuf>,
     /// A folder of twin models, relative to the file.
     twins: Option<PathBuf>,
+    /// A folder of table definitions, relative to the file.
+    tables: Option<PathBuf>,
+    /// Where OpenLineage events go.
+    #[serde(default)]
+    lineage: LineageSettings,
     /// A folder of scenarios, relative to the file.
     scenarios: Option<PathBuf>,
+}
+
+/// `[lineage]`: where OpenLineage events go.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineageSettings {
+    /// The address that takes events, for example `http://127.0.0.1:5000/api/v1/lineage`; with no path, that of the
+    /// OpenLineage API is added.
+    pub url: Option<String>,
+    /// The namespace of jobs (default `twinlake`).
+    pub namespace: Option<String>,
 }
 
 /// What holds for this run.
@@ -48,6 +64,12 @@ pub struct Settings {
     pub pipelines: Vec<PathBuf>,
     /// The folder of twin models, if one was named.
     pub twins: Option<PathBuf>,
+    /// The folder of table definitions, if one was named.
+    pub tables: Option<PathBuf>,
+    /// Where OpenLineage events go.
+    pub lineage: LineageSettings,
+    /// Who runs this, for `meta.runs`, if it was said.
+    pub who: Option<String>,
     /// The folder of scenarios, if one was named.
     pub scenarios: Option<PathBuf>,
     /// Access, limits and state of the MQTT broker.
@@ -73,6 +95,12 @@ impl Settings {
             progress: !global.no_progress,
             pipelines: file.pipelines.iter().map(beside).collect(),
             twins: file.twins.as_ref().map(beside),
+            tables: file.tables.as_ref().map(beside),
+            lineage: LineageSettings {
+                url: global.lineage_url.clone().or(file.lineage.url),
+                namespace: std::env::var("OPENLINEAGE_NAMESPACE").ok().or(file.lineage.namespace),
+            },
+            who: global.who.clone(),
             scenarios: file.scenarios.as_ref().map(beside),
             broker: file.broker,
             upkeep: file.upkeep,

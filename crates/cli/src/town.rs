@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use twinlake_catalog::{Catalog, Origin};
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
 
 use crate::assets;
+use crate::events::Events;
 use crate::settings::Settings;
 
 /// An open lake with its SQL and its twins.
@@ -17,6 +19,9 @@ pub struct Town {
     pub lake: Arc<Lake>,
     pub engine: Arc<Engine>,
     pub twins: Arc<Twins>,
+    pub catalog: Arc<Catalog>,
+    /// Where OpenLineage events go, if they go anywhere.
+    pub events: Option<Arc<Events>>,
     /// The name of this process among several on the lake.
     pub node: Option<String>,
 }
@@ -29,7 +34,25 @@ impl Town {
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;
-        Ok(Self { lake, engine, twins, node: settings.node.clone() })
+        let tables =
+            texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
+        let own = settings.tables.is_some() || Path::new("schemas/tables").is_dir();
+        let origin = if own { Origin::Own } else { Origin::Shipped };
+        let catalog = Catalog::load(&engine, tables, origin)?;
+        if let Some(who) = &settings.who {
+            twinlake_lake::set_who(who);
+        }
+        let events = Events::open(settings, &lake)?;
+        Ok(Self { lake, engine, twins, catalog, events, node: settings.node.clone() })
+    }
+
+    /// Hands the last events over and closes the lake.
+    pub async fn close(&self) -> Result<()> {
+        let closed = self.lake.close().await;
+        if let Some(events) = &self.events {
+            events.close().await;
+        }
+        Ok(closed?)
     }
 
     /// A SQL session that may read local files as tables: for the one who sits at the command line.

@@ -6,7 +6,9 @@
 mod component;
 mod error;
 mod geometry;
+mod guard;
 mod intake;
+mod lineage;
 mod log;
 mod message;
 mod operator;
@@ -17,6 +19,7 @@ mod source;
 mod sql;
 mod table;
 mod time;
+mod toml_file;
 mod transform;
 
 pub use component::{Component, ComponentDoc, Registry};
@@ -25,10 +28,12 @@ pub use geometry::{
     CRS84, EXTENSION_METADATA, EXTENSION_NAME, GEOMETRY_COLUMN, WKB_EXTENSION, crs_of, geometry_field,
     is_geometry,
 };
+pub use guard::{RowGuard, Verdict};
 pub use intake::{
     BodyDecoder, BodyFormat, COLUMN_ROLE, DATABASE, DecodedBody, Delivery, Intake, IntakeError, MEASUREMENT,
     ORIGINAL_NAME, Precision, Receipt, RefusedPart, RowsFor, TableRows,
 };
+pub use lineage::{ColumnEdge, Dependency};
 pub use log::{LoggedMessage, MessageLog};
 pub use message::{Checkpoint, Decoder, Message, Position};
 pub use operator::{
@@ -42,4 +47,5 @@ pub use source::{MessageStream, Source};
 pub use sql::SqlEngine;
 pub use table::{INGESTED_AT, SEQUENCE, TableName, TableSpec, TableStore, TableWriter, WriteMode};
 pub use time::{Clock, format_us, now_us, parse_us, timestamp_type};
+pub use toml_file::{TomlFile, is_word};
 pub use transform::{Batch, HeldReject, Settlement, Transform};

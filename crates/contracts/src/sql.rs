@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 
-use crate::{Error, Result};
+use crate::{ColumnEdge, Error, Result};
 
 /// Plans and runs SQL over named in-memory inputs, with all of Twinlake's functions.
 #[async_trait]
@@ -31,5 +31,23 @@ pub trait SqlEngine: Send + Sync {
     async fn read_tables(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let message = format!("there are no tables here to ask: {sql}");
         Err(Error::config(message).with_help("run the pipeline on a lake, or give the table as a file"))
+    }
+
+    /// Which columns of the result come from which columns of the inputs; found in the engine's plan. `None` when this
+    /// engine cannot tell.
+    async fn column_lineage(
+        &self,
+        sql: &str,
+        inputs: &[(String, SchemaRef)],
+    ) -> Result<Option<Vec<ColumnEdge>>> {
+        let _ = (sql, inputs);
+        Ok(None)
+    }
+
+    /// The same for a query over the tables of the lake behind this engine. `None` when there is no lake, or when a table
+    /// is not there yet.
+    async fn table_lineage(&self, sql: &str) -> Result<Option<Vec<ColumnEdge>>> {
+        let _ = sql;
+        Ok(None)
     }
 }

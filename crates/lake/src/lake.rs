@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use twinlake_contracts::{Error, MessageLog, Result, TableName, TableSpec, TableStore, TableWriter};
 
+use crate::meta::{RunObserver, RunRecord};
 use crate::storage::{LakeOptions, Storage};
 use crate::table::LakeTable;
 use crate::{DurableLog, state};
@@ -22,6 +23,8 @@ pub struct Lake {
     storage: Storage,
     options: LakeOptions,
     tables: RwLock<BTreeMap<TableName, Arc<LakeTable>>>,
+    /// Told of every run that is recorded.
+    observer: OnceLock<RunObserver>,
     /// One opening, creation or discovery at a time: a table is one object in a process.
     opening: Mutex<()>,
 }
@@ -41,9 +44,27 @@ impl Lake {
 
     /// A lake over an opened place.
     pub(crate) async fn over(storage: Storage, options: LakeOptions) -> Result<Arc<Self>> {
-        let lake = Self { storage, options, tables: RwLock::new(BTreeMap::new()), opening: Mutex::new(()) };
+        let lake = Self {
+            storage,
+            options,
+            tables: RwLock::new(BTreeMap::new()),
+            observer: OnceLock::new(),
+            opening: Mutex::new(()),
+        };
         lake.refresh().await?;
         Ok(Arc::new(lake))
+    }
+
+    /// Calls `observer` with every run that is recorded from now on in this process; the first one who asks is told.
+    pub fn observe_runs(&self, observer: RunObserver) {
+        // A second observer would be told nothing: there is one front end a process.
+        let _ = self.observer.set(observer);
+    }
+
+    pub(crate) fn observed(&self, run: &RunRecord) {
+        if let Some(observer) = self.observer.get() {
+            observer(run);
+        }
     }
 
     /// The lake's address, without credentials.

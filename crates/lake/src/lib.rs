@@ -13,6 +13,7 @@
 //! Layout of a lake: `<schema>/<table>/` Delta tables, `_state/<pipeline>/<sequence>` operator states,
 //! `_log/<pipeline>/` durable logs (always on a local disk).
 
+mod cost;
 mod durable;
 mod error;
 mod lake;
@@ -23,9 +24,10 @@ mod storage;
 mod table;
 mod upkeep;
 
+pub use cost::{CpuMeter, set_who, who};
 pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
-pub use meta::{RunRecord, datasets_schema, runs_schema};
+pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
 pub use table::{
     CompactOptions, Compacted, Expired, H3_COLUMN, LakeTable, TableStats, Vacuumed, VersionRecord,

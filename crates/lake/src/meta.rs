@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::json;
 use twinlake_contracts::{
@@ -12,6 +12,7 @@ use twinlake_contracts::{
 use crate::lake::Lake;
 use crate::table::LakeTable;
 
+const META_WRITER: &str = "meta";
 const RUNS_WRITER: &str = "meta/runs";
 const RUNS_DESCRIPTION: &str =
     "Runs of pipelines, simulations and queries: what ran, on which versions, with what result.";
@@ -51,6 +52,24 @@ pub struct RunRecord {
     pub started_at_us: i64,
     /// When it ended, if it has.
     pub finished_at_us: Option<i64>,
+    /// Who started it.
+    pub who: Option<String>,
+    /// What it cost.
+    pub cost: RunCost,
+}
+
+/// Is told of runs when they are recorded; it must not wait.
+pub type RunObserver = Arc<dyn Fn(&RunRecord) + Send + Sync>;
+
+/// What a run cost; `None` where it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunCost {
+    /// Microseconds of CPU time; of those that runs at the same time in one process used together, an equal share.
+    pub cpu_us: Option<i64>,
+    /// Bytes read: payloads of messages, files, or the columns of a simulation's inputs.
+    pub bytes_read: Option<i64>,
+    /// Bytes of data files committed into tables.
+    pub bytes_written: Option<i64>,
 }
 
 fn text(name: &str) -> Field {
@@ -59,6 +78,10 @@ fn text(name: &str) -> Field {
 
 fn number(name: &str) -> Field {
     Field::new(name, DataType::Int64, true)
+}
+
+fn figure(name: &str) -> Field {
+    Field::new(name, DataType::Float64, true)
 }
 
 fn instant(name: &str) -> Field {
@@ -84,6 +107,11 @@ pub fn runs_schema() -> SchemaRef {
         text("fingerprint"),
         instant("started_at"),
         instant("finished_at"),
+        text("who"),
+        figure("cpu_s"),
+        figure("wall_s"),
+        number("bytes_read"),
+        number("bytes_written"),
     ]))
 }
 
@@ -112,6 +140,10 @@ fn numbers(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<Int64Array>())
 }
 
+fn figures(values: impl IntoIterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<Float64Array>())
+}
+
 fn instants(values: impl IntoIterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.into_iter().collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
@@ -135,6 +167,11 @@ impl RunRecord {
             texts([Some(self.fingerprint.as_str())]),
             instants([Some(self.started_at_us)]),
             instants([self.finished_at_us]),
+            texts([self.who.as_deref()]),
+            figures([self.cost.cpu_us.map(|us| us as f64 / 1e6)]),
+            figures([self.finished_at_us.map(|end| (end - self.started_at_us) as f64 / 1e6)]),
+            numbers([self.cost.bytes_read]),
+            numbers([self.cost.bytes_written]),
         ];
         Ok(RecordBatch::try_new(runs_schema(), columns)?)
     }
@@ -155,7 +192,11 @@ fn columns_of(table: &LakeTable) -> String {
 impl Lake {
     async fn runs(&self) -> Result<Arc<LakeTable>> {
         let name = TableName::parse("meta.runs")?;
-        if let Some(table) = self.table(&name) {
+        // A table of an older version lacks the newest columns: opening it for writing adds them.
+        let newest = runs_schema().fields().last().map(|field| field.name().clone()).unwrap_or_default();
+        if let Some(table) = self.table(&name)
+            && table.schema().column_with_name(&newest).is_some()
+        {
             return Ok(table);
         }
         let spec = TableSpec { name, schema: runs_schema(), description: RUNS_DESCRIPTION.to_owned() };
@@ -166,10 +207,28 @@ impl Lake {
     /// or twice, when it starts (`running`) and when it ends. When the commit fails, the row is visible in this process
     /// all the same and is committed with the next one or by [`Lake::flush`].
     pub async fn record_run(&self, run: RunRecord) -> Result<()> {
+        self.observed(&run);
         let table = self.runs().await?;
         table.add_fresh(RUNS_WRITER, run.to_batch()?).await?;
         table.commit_rows(RUNS_WRITER, None, WriteMode::Append).await?;
         Ok(())
+    }
+
+    /// Adds rows to a table about tables (`meta.…`), which is created or grown as they need it; they are durable when
+    /// this returns. Each call adds its rows: nothing tells a call made again from another one.
+    pub async fn append_meta(&self, name: &str, description: &str, rows: RecordBatch) -> Result<()> {
+        let name = TableName::parse(name)?;
+        let spec = TableSpec { name, schema: rows.schema(), description: description.to_owned() };
+        let table = self.open_lake_table(spec).await?;
+        let writer = format!("{META_WRITER}/{}", table.name().table);
+        table.add_fresh(&writer, rows).await?;
+        table.commit_rows(&writer, None, WriteMode::Append).await?;
+        Ok(())
+    }
+
+    /// How many bytes of data files a writer (or all writers whose names begin so) has committed in this process.
+    pub fn bytes_written(&self, writer: &str) -> u64 {
+        self.tables().iter().map(|table| table.bytes_written(writer)).sum()
     }
 
     pub(crate) async fn flush_runs(&self) -> Result<()> {

@@ -61,6 +61,15 @@ impl Files<'_> {
         if let Err(error) = flow.finish(None, &mut output).await {
             return Ok((versions, Some(failure.unwrap_or(error))));
         }
+        if let Some(guard) = self.plan.guard() {
+            let sinks = self.plan.pipeline.sinks.iter().filter_map(|(sink, node)| {
+                let rows = output.sinks.get(sink)?.iter().map(|batch| batch.rows.clone()).collect();
+                Some((node.table.clone(), rows))
+            });
+            if let Err(error) = guard.judge_all(&sinks.collect::<Vec<_>>()).await {
+                return Ok((versions, Some(failure.unwrap_or(error))));
+            }
+        }
         for (sink, node) in &self.plan.pipeline.sinks {
             let above = self.plan.pipeline.ancestors(&node.inputs);
             if self.plan.mode(sink) != WriteMode::Replace

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
 use indexmap::IndexMap;
-use twinlake_contracts::{Batch, Error, Rejects, Result, Settlement, SqlEngine, Transform};
+use twinlake_contracts::{
+    Batch, Error, Rejects, Result, RowGuard, Settlement, SqlEngine, TableName, Transform,
+};
 
 use crate::codec::{Reader, Writer};
 use crate::held::Held;
@@ -48,7 +52,8 @@ pub(crate) struct Flow {
 impl Flow {
     pub async fn new(plan: &Arc<Plan>, engine: &Arc<dyn SqlEngine>) -> Result<Self> {
         let transforms = plan.instantiate(engine).await?;
-        Ok(Self { plan: Arc::clone(plan), transforms, tap: BTreeSet::new(), held: Held::default() })
+        let plan = Arc::clone(plan);
+        Ok(Self { plan, transforms, tap: BTreeSet::new(), held: Held::default() })
     }
 
     /// Keeps what these sources and transforms give, for tests.
@@ -59,10 +64,10 @@ impl Flow {
     /// Sends a source's batch through everything below it.
     pub async fn push(&mut self, source: &str, batch: Batch, output: &mut Output) -> Result<()> {
         let mut waiting = Waiting::new();
-        self.deliver(source, vec![batch], &mut waiting, output);
+        self.deliver(source, vec![batch], &mut waiting, output).await?;
         for at in 0..self.transforms.len() {
             let Some((name, results)) = self.step(at, &mut waiting, output).await? else { continue };
-            self.deliver(&name, results, &mut waiting, output);
+            self.deliver(&name, results, &mut waiting, output).await?;
         }
         Ok(())
     }
@@ -104,7 +109,7 @@ impl Flow {
                     batch.sequences = Some(vec![sequence; batch.rows.num_rows()]);
                 }
             }
-            self.deliver(&name, results, &mut waiting, output);
+            self.deliver(&name, results, &mut waiting, output).await?;
         }
         Ok(())
     }
@@ -156,12 +161,19 @@ impl Flow {
     }
 
     /// Hands what `from` gave to the steps and sinks that read it.
-    fn deliver(&self, from: &str, batches: Vec<Batch>, waiting: &mut Waiting, output: &mut Output) {
+    async fn deliver(
+        &mut self,
+        from: &str,
+        batches: Vec<Batch>,
+        waiting: &mut Waiting,
+        output: &mut Output,
+    ) -> Result<()> {
         let batches: Vec<Batch> = batches.into_iter().filter(|batch| batch.rows.num_rows() > 0).collect();
         if batches.is_empty() {
-            return;
+            return Ok(());
         }
-        let pipeline = &self.plan.pipeline;
+        let plan = Arc::clone(&self.plan);
+        let pipeline = &plan.pipeline;
         for (name, node) in &pipeline.transforms {
             if let Some(input) = node.inputs.iter().position(|input| input == from) {
                 waiting.entry(name.clone()).or_default().extend(batches.iter().map(|b| (input, b.clone())));
@@ -169,12 +181,17 @@ impl Flow {
         }
         for (name, node) in &pipeline.sinks {
             if node.inputs.iter().any(|input| input == from) {
-                output.sinks.entry(name.clone()).or_default().extend(batches.iter().cloned());
+                for batch in &batches {
+                    let guard = plan.guard();
+                    let batch = judged(guard, name, &node.table, batch, output).await?;
+                    output.sinks.entry(name.clone()).or_default().extend(batch);
+                }
             }
         }
         if self.tap.contains(from) {
             output.tapped.entry(from.to_owned()).or_default().extend(batches);
         }
+        Ok(())
     }
 
     /// The state of all transforms, and the messages whose rows they hold back.
@@ -221,4 +238,31 @@ fn refuse(component: &str, rejects: Rejects, sequences: Option<&[u64]>, output: 
         detail: reject.detail,
         sequence: sequences.and_then(|sequences| sequences.get(reject.index as usize).copied()),
     }));
+}
+
+/// The rows that a table's rules let through; the others are refused by the sink.
+async fn judged(
+    guard: Option<&Arc<dyn RowGuard>>,
+    sink: &str,
+    table: &TableName,
+    batch: &Batch,
+    output: &mut Output,
+) -> Result<Option<Batch>> {
+    let Some(guard) = guard else { return Ok(Some(batch.clone())) };
+    let rejects = guard.judge(table, &batch.rows).await?.rejects;
+    if rejects.0.is_empty() {
+        return Ok(Some(batch.clone()));
+    }
+    let mut keep = vec![true; batch.rows.num_rows()];
+    for reject in &rejects.0 {
+        if let Some(keep) = keep.get_mut(reject.index as usize) {
+            *keep = false;
+        }
+    }
+    refuse(sink, rejects, batch.sequences.as_deref(), output);
+    let sequences = batch.sequences.as_ref().map(|sequences| {
+        sequences.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(sequence, _)| *sequence).collect()
+    });
+    let rows = filter_record_batch(&batch.rows, &BooleanArray::from(keep))?;
+    Ok((rows.num_rows() > 0).then_some(Batch { rows, sequences }))
 }

@@ -52,7 +52,7 @@ pub use diagnostics::Diagnostics;
 pub use difference::{Difference, StepChange, difference, looks_up};
 pub use direct::{DirectIngest, DirectOptions};
 pub use duration::parse_duration_us;
-pub use lineage::{Edge, lineage};
+pub use lineage::{Edge, column_lineage, lineage};
 pub use model::{Pipeline, Settings, SinkNode, SourceKind, SourceNode, TransformNode};
 pub use plan::{Plan, load, validate};
 pub use reprocess::{Advance, Estimate, Reprocess, ReprocessOptions, ReprocessReport};

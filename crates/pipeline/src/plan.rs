@@ -1,12 +1,13 @@
 //! The plan: a pipeline whose every step has a schema, found with the SQL engine before anything runs.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use twinlake_contracts::{
-    Error, INGESTED_AT, Place, SEQUENCE, SqlEngine, TableSpec, Transform, WriteMode, timestamp_type,
+    Error, INGESTED_AT, Place, RowGuard, SEQUENCE, SqlEngine, TableSpec, Transform, WriteMode, timestamp_type,
 };
 
 use crate::components::Components;
@@ -24,6 +25,17 @@ pub struct Plan {
     pub schemas: IndexMap<String, SchemaRef>,
     /// The table of every sink, by the sink's name, with the columns `_sequence` and `_ingested_at`.
     pub tables: IndexMap<String, TableSpec>,
+    guard: Guarding,
+}
+
+/// What holds rows to the rules of the tables that they are about to enter, if anything does.
+#[derive(Clone, Default)]
+struct Guarding(Option<Arc<dyn RowGuard>>);
+
+impl fmt::Debug for Guarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guarding").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Reads a file's text and checks everything: the whole of `twinlake validate`. The plan is `None` when there are
@@ -109,8 +121,24 @@ impl Plan {
             }
         }
         found.sort();
-        let plan = found.is_ok().then_some(Self { pipeline, schemas, tables });
+        let plan = found.is_ok().then_some(Self { pipeline, schemas, tables, guard: Guarding::default() });
         (plan, found)
+    }
+
+    /// Lets a guard judge the rows that are about to enter tables, wherever the plan is run.
+    #[must_use]
+    pub fn guarded(mut self, guard: Option<Arc<dyn RowGuard>>) -> Self {
+        self.guard = Guarding(guard);
+        self
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<dyn RowGuard>> {
+        self.guard.0.as_ref()
+    }
+
+    /// Whether a sink's rows take the place of all rows of its table.
+    pub fn replaces(&self, sink: &str) -> bool {
+        self.mode(sink) == WriteMode::Replace
     }
 
     /// How a sink's rows meet those that are there: files replace, messages are added.
@@ -119,26 +147,31 @@ impl Plan {
         if messages { WriteMode::Append } else { WriteMode::Replace }
     }
 
+    /// The place of every transform, in an order in which inputs come first.
+    pub(crate) fn contexts(&self, engine: &Arc<dyn SqlEngine>) -> Vec<(String, TransformContext<'_>)> {
+        let context = |name| {
+            let node = &self.pipeline.transforms[name];
+            let schema = |input: &String| (input.clone(), Arc::clone(&self.schemas[input]));
+            TransformContext {
+                name,
+                messages: self.pipeline.fed_by_messages(&node.inputs),
+                inputs: node.inputs.iter().map(schema).collect(),
+                engine: Arc::clone(engine),
+                components: Arc::clone(&self.pipeline.components),
+            }
+        };
+        self.pipeline.order().into_iter().map(|name| (name.to_owned(), context(name))).collect()
+    }
+
     /// New instances of all transforms, in an order in which inputs come first.
     pub(crate) async fn instantiate(
         &self,
         engine: &Arc<dyn SqlEngine>,
     ) -> Result<IndexMap<String, Box<dyn Transform>>, Error> {
         let mut instances = IndexMap::new();
-        for name in self.pipeline.order() {
-            let node = &self.pipeline.transforms[name];
-            let context = TransformContext {
-                name,
-                messages: self.pipeline.fed_by_messages(&node.inputs),
-                inputs: node
-                    .inputs
-                    .iter()
-                    .map(|input| (input.clone(), Arc::clone(&self.schemas[input])))
-                    .collect(),
-                engine: Arc::clone(engine),
-                components: Arc::clone(&self.pipeline.components),
-            };
-            instances.insert(name.to_owned(), node.builder.build(&context).await?);
+        for (name, context) in self.contexts(engine) {
+            let instance = self.pipeline.transforms[&name].builder.build(&context).await?;
+            instances.insert(name, instance);
         }
         Ok(instances)
     }

@@ -12,11 +12,12 @@ use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::TableType;
-use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, parse_us, timestamp_type};
+use twinlake_contracts::{Error, TableName, parse_us, timestamp_type};
 use twinlake_lake::{Lake, VersionRecord};
 
 use crate::DEFAULT_SCHEMA;
 use crate::files::FileTables;
+use crate::meta_schemas;
 
 /// The schema of tables about tables.
 const META: &str = "meta";
@@ -141,12 +142,7 @@ impl LakeSchema {
 
     /// Tables of `meta` that are there from the beginning, without rows until something happens.
     fn standing(&self, table: &str) -> Option<SchemaRef> {
-        match (self.name.as_str(), table) {
-            (META, "runs") => Some(twinlake_lake::runs_schema()),
-            (META, "rejects") => Some(rejects_schema()),
-            (META, "lineage") => Some(lineage_schema()),
-            _ => None,
-        }
+        if self.name == META { meta_schemas::standing(table) } else { None }
     }
 
     /// `"table@7"`, `"table@2018-10-09T04:32:53Z"`: a table as a past version was; `"table@history"`: its versions.
@@ -200,7 +196,8 @@ impl SchemaProvider for LakeSchema {
                 .map(|n| n.table.clone()),
         );
         if self.name == META {
-            names.extend([DATASETS, "runs", "rejects", "lineage"].map(str::to_owned));
+            names.insert(DATASETS.to_owned());
+            names.extend(meta_schemas::STANDING.map(|(name, _)| name.to_owned()));
         }
         names.into_iter().collect()
     }
@@ -225,6 +222,9 @@ impl SchemaProvider for LakeSchema {
             && let Some(found) = registered.table_type(name).await?
         {
             return Ok(Some(found));
+        }
+        if let Some(added) = self.added.table(name).await? {
+            return Ok(Some(added.table_type()));
         }
         if self.name == META && name == DATASETS {
             return Ok(Some(TableType::View));
@@ -278,28 +278,4 @@ fn history_rows(records: &[VersionRecord]) -> Result<RecordBatch> {
 
 fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
-}
-
-fn rejects_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new(SEQUENCE, DataType::Int64, true),
-        Field::new(INGESTED_AT, timestamp_type(), true),
-        text("pipeline"),
-        text("component"),
-        text("reason"),
-        text("detail"),
-        text("origin"),
-        Field::new("payload", DataType::Binary, true),
-    ]))
-}
-
-fn lineage_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        text("pipeline"),
-        text("step"),
-        text("kind"),
-        text("input"),
-        text("output"),
-        Field::new("recorded_at", timestamp_type(), true),
-    ]))
 }

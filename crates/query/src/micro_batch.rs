@@ -18,9 +18,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use twinlake_contracts::{Error, Result, SqlEngine};
+use twinlake_contracts::{ColumnEdge, Error, Result, SqlEngine};
 
 use crate::engine::Engine;
+use crate::lineage::column_lineage;
 use crate::row_wise::{carry, is_row_wise, unrepeatable};
 use crate::session::SessionSettings;
 use crate::statement::parse;
@@ -314,6 +315,22 @@ fn schemas(inputs: &[(String, SchemaRef, Vec<RecordBatch>)]) -> Vec<(String, Sch
 
 #[async_trait]
 impl SqlEngine for MicroBatches {
+    async fn column_lineage(
+        &self,
+        sql: &str,
+        inputs: &[(String, SchemaRef)],
+    ) -> Result<Option<Vec<ColumnEdge>>> {
+        let names: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
+        let failed = |error| as_config(crate::to_error(error, &names));
+        let context = context(&self.runtime).map_err(failed)?;
+        for (name, schema) in inputs {
+            let slot = Arc::new(Slot { schema: Arc::clone(schema), rows: Mutex::default() });
+            context.register_table(TableReference::bare(name.as_str()), slot as _).map_err(failed)?;
+        }
+        let plan = context.state().statement_to_plan(query(sql)?).await.map_err(failed)?;
+        column_lineage(&plan).map(Some).map_err(failed)
+    }
+
     async fn plan(&self, sql: &str, inputs: &[(String, SchemaRef)]) -> Result<SchemaRef> {
         let prepared = self.prepared(sql, inputs.to_vec(), None).await?;
         Ok(Arc::clone(&prepared.schema))
@@ -351,6 +368,27 @@ impl SqlEngine for Engine {
         carry: Option<&str>,
     ) -> Result<Vec<RecordBatch>> {
         self.micro_batches.run(sql, inputs, carry).await
+    }
+
+    async fn column_lineage(
+        &self,
+        sql: &str,
+        inputs: &[(String, SchemaRef)],
+    ) -> Result<Option<Vec<ColumnEdge>>> {
+        self.micro_batches.column_lineage(sql, inputs).await
+    }
+
+    async fn table_lineage(&self, sql: &str) -> Result<Option<Vec<ColumnEdge>>> {
+        let engine = self.itself.upgrade().ok_or_else(|| Error::internal("the engine is being closed"))?;
+        let session = engine.session(SessionSettings { local_files: false })?;
+        let mut statements = parse(sql)?;
+        let Some(statement) = statements.pop_front() else { return Ok(None) };
+        match session.plan(statement).await {
+            Ok(plan) => column_lineage(&plan).map(Some).map_err(|error| session.error(error)),
+            // A table that another pipeline is going to make.
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn read_tables(&self, sql: &str) -> Result<Vec<RecordBatch>> {

@@ -284,12 +284,12 @@ mod tests {
     async fn meta_tables_stand_before_anything_ran() {
         let (_folder, engine) = engine().await;
         let session = engine.session(SessionSettings::default()).unwrap();
-        for table in ["runs", "rejects", "lineage", "datasets"] {
+        for table in ["runs", "rejects", "lineage", "datasets", "quality", "definitions"] {
             assert_eq!(ask(&session, &format!("SELECT count(*) FROM meta.{table}")).await, "0", "{table}");
         }
         let listed =
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'meta' ORDER BY 1";
-        assert_eq!(ask(&session, listed).await, "datasets\nlineage\nrejects\nruns");
+        assert_eq!(ask(&session, listed).await, "datasets\ndefinitions\nlineage\nquality\nrejects\nruns");
     }
 
     #[tokio::test]

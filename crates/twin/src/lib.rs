@@ -21,6 +21,7 @@
 mod columns;
 pub mod demand;
 mod functions;
+mod lineage;
 mod meta;
 mod model;
 mod nearest;
@@ -35,7 +36,6 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
-mod toml_file;
 mod twins;
 mod view;
 

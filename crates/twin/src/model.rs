@@ -9,9 +9,9 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use twinlake_contracts::{CRS84, Error, Result, TableName, geometry_field, suggest, timestamp_type};
-
-use crate::toml_file::{TomlFile, is_word};
+use twinlake_contracts::{
+    CRS84, Error, Result, TableName, TomlFile, geometry_field, is_word, suggest, timestamp_type,
+};
 
 /// The column, in every twin, that says since when the row's state holds; null for what a map says without a time.
 pub const VALID_TIME: &str = "valid_time";

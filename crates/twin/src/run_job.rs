@@ -11,6 +11,7 @@ use twinlake_contracts::{
     Error, Horizon, Outcome, Parameters, Result, Snapshot, TableSpec, TableStore as _, TableWriter,
     WriteMode, now_us, timestamp_type,
 };
+use twinlake_lake::CpuMeter;
 
 use crate::model::{KNOWN_TIME, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
 use crate::run_record::record;
@@ -44,6 +45,9 @@ pub(crate) struct Job {
     pub(crate) started_at_us: i64,
     pub(crate) run: watch::Sender<Run>,
     pub(crate) cancelled: Arc<AtomicBool>,
+    pub(crate) meter: CpuMeter,
+    /// Bytes of the columns that it was given.
+    pub(crate) bytes_read: i64,
 }
 
 impl Job {

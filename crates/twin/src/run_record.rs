@@ -7,7 +7,7 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use serde_json::{Value, json};
 use twinlake_contracts::{Error, Result, now_us};
-use twinlake_lake::RunRecord;
+use twinlake_lake::{RunCost, RunRecord};
 
 use crate::columns;
 use crate::run_job::Job;
@@ -46,6 +46,12 @@ pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
         fingerprint: run.fingerprint.clone(),
         started_at_us: job.started_at_us,
         finished_at_us: Some(now_us()),
+        who: Some(twinlake_lake::who()),
+        cost: RunCost {
+            cpu_us: job.meter.cpu_us(),
+            bytes_read: Some(job.bytes_read),
+            bytes_written: Some(job.twins.lake().bytes_written(&format!("simulation/{}", run.run_id)) as i64),
+        },
     }
 }
 

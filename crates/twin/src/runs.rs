@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 use twinlake_contracts::{Error, Horizon, ParameterSpec, Parameters, Result, Snapshot, now_us, suggest};
+use twinlake_lake::CpuMeter;
 use twinlake_query::Tense;
 
 use crate::run_job::{Job, result_schema};
@@ -205,6 +206,8 @@ impl Simulations {
             started_at_us: now_us(),
             run: sender,
             cancelled,
+            meter: CpuMeter::start(),
+            bytes_read: frozen.snapshot.tables.values().map(|rows| rows.get_array_memory_size() as i64).sum(),
         };
         tokio::spawn(job.finish(frozen));
         Ok(run_id)

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use twinlake_contracts::{Error, Result, parse_us, suggest};
+use twinlake_contracts::{Error, Result, TomlFile, parse_us, suggest};
 
 use crate::model::{TwinModel, fits};
-use crate::toml_file::TomlFile;
 
 /// A what-if: the contents of a file in `scenarios`, checked against the twin models.
 #[derive(Debug, Clone, Serialize)]

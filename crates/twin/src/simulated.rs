@@ -21,7 +21,6 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, SortExpr, lit, when};
 
 use crate::model::{KNOWN_TIME, ORIGIN, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
 use crate::state::{StatePlanner, TOUCHED, instant, named, null};
-use crate::view::through;
 
 /// The column of a result table with the run's identifier.
 pub(crate) const RUN_ID: &str = "run_id";
@@ -76,7 +75,7 @@ async fn runs(
     binding: &SimulationBinding,
     all: bool,
 ) -> Result<Option<LogicalPlanBuilder>> {
-    let Some(provider) = planner.twins.provider(&binding.table).await.map_err(through)? else {
+    let Some(provider) = planner.provider(model, &binding.table).await? else {
         return Ok(None);
     };
     let view = planner.view;

@@ -13,6 +13,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::array::{BinaryArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::{Column, DFSchema, ScalarValue, plan_err};
@@ -30,7 +31,7 @@ use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, times
 
 use crate::Twins;
 use crate::model::{KNOWN_TIME, Property, TwinModel, VALID_TIME};
-use crate::nearest::{DISTANCE_M, KEY, NearestFunction};
+use crate::nearest::{DISTANCE_M, KEY, NearestFunction, Targets};
 use crate::scenario::{Override, Scenario};
 use crate::simulated;
 use crate::view::{View, through};
@@ -45,6 +46,8 @@ pub(crate) struct StatePlanner<'a> {
     pub(crate) twins: &'a Twins,
     pub(crate) session: &'a dyn Session,
     pub(crate) view: &'a View,
+    /// Whether tables are stood in for by ones without rows, so that the plan says what comes from where and nothing else.
+    pub(crate) stand_in: bool,
 }
 
 /// A column by its exact name.
@@ -74,7 +77,7 @@ impl StatePlanner<'_> {
         let name = model.table().ok_or_else(|| {
             through(Error::internal(format!("twin model '{}' is bound to no table", model.name)))
         })?;
-        let Some(provider) = self.twins.provider(name).await.map_err(through)? else {
+        let Some(provider) = self.provider(model, name).await? else {
             return empty(&model.schema());
         };
         let mut plan = self.stored(model, name, provider)?;
@@ -92,6 +95,18 @@ impl StatePlanner<'_> {
         plan = self.related(model, plan, wanted).await?;
         plan = simulated::add(self, model, plan, history, wanted).await?;
         plan.project(final_columns(model))?.build()
+    }
+
+    /// The newest snapshot of one of the model's tables; `None` while there is none.
+    pub(crate) async fn provider(
+        &self,
+        model: &TwinModel,
+        name: &TableName,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.stand_in {
+            return Ok(Twins::stand_in(model, name));
+        }
+        self.twins.provider(name).await.map_err(through)
     }
 
     /// The table's rows that are in view, as properties (without the derived ones), times and log sequence.
@@ -227,7 +242,17 @@ impl StatePlanner<'_> {
         for (name, relation) in &model.relations {
             let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
             let asked = wanted.contains(&relation.key_column) || wanted.contains(&relation.distance_column);
-            let targets = if asked { self.twins.targets(self.session, &relation.twin).await? } else { None };
+            let targets = if self.stand_in {
+                let none = Targets::new(
+                    &BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()),
+                    new_empty_array(&relation.key_kind.data_type()),
+                );
+                Some(Arc::new(none.map_err(through)?))
+            } else if asked {
+                self.twins.targets(self.session, &relation.twin).await?
+            } else {
+                None
+            };
             let Some(targets) = targets else {
                 let key = null(&relation.key_kind.data_type())?.alias(&relation.key_column);
                 let distance = null(&DataType::Float64)?.alias(&relation.distance_column);
@@ -276,7 +301,7 @@ pub(crate) fn check_expressions(
     view: &View,
     model: &TwinModel,
 ) -> Result<()> {
-    let planner = StatePlanner { twins, session, view };
+    let planner = StatePlanner { twins, session, view, stand_in: false };
     let schema = model.schema();
     let columns = keep(model).into_iter().chain([lit(false).alias(TOUCHED)]);
     let plan = LogicalPlanBuilder::from(empty(&schema)?).project(columns)?;

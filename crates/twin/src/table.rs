@@ -87,7 +87,7 @@ impl TableProvider for TwinTable {
         for filter in filters {
             wanted.extend(filter.column_refs().into_iter().map(|column| column.name.clone()));
         }
-        let planner = StatePlanner { twins: &self.twins, session, view: &view };
+        let planner = StatePlanner { twins: &self.twins, session, view: &view, stand_in: false };
         let plan = planner.plan(&self.model, self.history, &wanted).await?;
         let mut plan = LogicalPlanBuilder::from(plan);
         for filter in filters {

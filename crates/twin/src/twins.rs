@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, format_us};
+use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, format_us};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
@@ -27,7 +27,6 @@ use crate::runs::{RunTable, Simulations};
 use crate::scenario::Scenario;
 use crate::state::{StatePlanner, check_expressions, named};
 use crate::table::TwinTable;
-use crate::toml_file::TomlFile;
 use crate::view::{View, back, through};
 
 /// The SQL schema of the twins.
@@ -282,7 +281,7 @@ impl Twins {
         let geometry = geometry_of(&model).map_err(through)?;
         let wanted = [model.key.clone(), geometry.to_owned()].into();
         let view = View::default();
-        let planner = StatePlanner { twins: self, session, view: &view };
+        let planner = StatePlanner { twins: self, session, view: &view, stand_in: false };
         // Not the model's relations: they could lead back here.
         let plan = Box::pin(planner.plan(&model, false, &wanted)).await?;
         let plan = LogicalPlanBuilder::from(plan)

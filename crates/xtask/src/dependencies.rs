@@ -17,11 +17,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("spatial", &["contracts"]),
     ("simulate", &["contracts"]),
     ("query", &["contracts", "lake", "spatial"]),
+    ("catalog", &["contracts", "lake", "query"]),
     ("twin", &["contracts", "lake", "query", "simulate", "spatial"]),
     ("service", &["contracts", "lake", "query", "twin"]),
     (
         "cli",
         &[
+            "catalog",
             "contracts",
             "formats",
             "lake",
@@ -46,7 +48,18 @@ const BANNED: &[(&[&str], &[&str])] = &[
     ),
     (&["contracts", "formats", "spatial", "simulate"], &["tokio", "reqwest", "rumqttc", "rmqtt-codec"]),
     (
-        &["contracts", "sources", "formats", "pipeline", "lake", "spatial", "simulate", "query", "twin"],
+        &[
+            "contracts",
+            "sources",
+            "formats",
+            "pipeline",
+            "lake",
+            "spatial",
+            "simulate",
+            "query",
+            "twin",
+            "catalog",
+        ],
         &["axum"],
     ),
 ];

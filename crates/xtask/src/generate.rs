@@ -10,6 +10,7 @@ use crate::setup::target;
 /// File, arguments of `twinlake schema` that print it.
 const FILES: &[(&str, &str)] = &[
     ("schemas/pipeline.schema.json", "pipeline"),
+    ("schemas/table.schema.json", "table"),
     ("schemas/openapi.json", "openapi"),
     ("docs/sql-functions.md", "functions"),
 ];

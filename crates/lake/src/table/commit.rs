@@ -111,6 +111,7 @@ impl LakeTable {
             });
             let error = match self.try_commit(side, writer, sequence, mode, &adds).await {
                 Ok(version) => {
+                    self.note_written(writer, &adds);
                     self.finish(side, writer, sequence, mode, count).await?;
                     return Ok(version);
                 }

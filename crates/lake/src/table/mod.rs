@@ -29,6 +29,7 @@ mod upkeep_tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -39,6 +40,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake_core::DeltaTable;
+use deltalake_core::kernel::Add;
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::table::state::DeltaTableState;
 use object_store::path::Path;
@@ -87,6 +89,8 @@ pub struct LakeTable {
     /// One commit, change of columns or look for news at a time.
     write_side: Mutex<WriteSide>,
     committing: AtomicBool,
+    /// Bytes of data files that this process committed, by writer.
+    written: StdMutex<HashMap<String, u64>>,
     /// What readers see.
     readable: RwLock<Readable>,
 }
@@ -167,6 +171,7 @@ impl LakeTable {
             fresh_limit_bytes,
             write_side: Mutex::new(WriteSide { table, in_doubt: None, committed: HashMap::new() }),
             committing: AtomicBool::new(false),
+            written: StdMutex::default(),
             readable: RwLock::new(Readable { state, committed, schema, fresh: BTreeMap::new(), replacers }),
             system,
         }))
@@ -209,6 +214,19 @@ impl LakeTable {
     /// The newest Delta version that this process has seen.
     pub fn version(&self) -> u64 {
         self.readable().state.version()
+    }
+
+    /// How many bytes of data files writers whose names begin so have committed in this process.
+    pub(crate) fn bytes_written(&self, writer: &str) -> u64 {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.iter().filter(|(name, _)| name.starts_with(writer)).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Counts the data files of a commit.
+    fn note_written(&self, writer: &str, adds: &[Add]) {
+        let bytes: i64 = adds.iter().map(|add| add.size).sum();
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        *written.entry(writer.to_owned()).or_default() += bytes.unsigned_abs();
     }
 
     /// How many bytes of rows wait for their commit.

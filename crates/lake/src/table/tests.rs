@@ -449,6 +449,31 @@ async fn after_a_crash_between_state_and_commits_recovery_finds_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_of_runs_of_an_older_version_gets_the_new_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake(folder.path()).await;
+    let older: Vec<Field> =
+        crate::runs_schema().fields().iter().take(16).map(|field| field.as_ref().clone()).collect();
+    let name = TableName::parse("meta.runs").unwrap();
+    let spec =
+        TableSpec { name: name.clone(), schema: Arc::new(Schema::new(older)), description: String::new() };
+    lake.open_lake_table(spec).await.unwrap();
+    let run = RunRecord {
+        run_id: "r".to_owned(),
+        started_at_us: 1_000_000,
+        finished_at_us: Some(3_500_000),
+        who: Some("somebody".to_owned()),
+        ..RunRecord::default()
+    };
+    lake.record_run(run).await.unwrap();
+    let runs = lake.table(&name).unwrap();
+    let found =
+        query(&runs, "SELECT count(*) FROM t WHERE who = 'somebody' AND wall_s = 2.5 AND cpu_s IS NULL")
+            .await;
+    assert_eq!(number(&found), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_and_datasets_are_tables() {
     let folder = tempfile::tempdir().unwrap();
     let lake = lake(folder.path()).await;

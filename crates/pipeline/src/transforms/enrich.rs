@@ -16,8 +16,11 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Transform, suggest};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Transform, suggest,
+};
 
+use super::lineage::{decides, handed_on};
 use super::rows::{Bytes, column, free_name, only_input, time, time_column, times, ts};
 use super::table::{Table, TableSettings};
 use super::{TransformBuilder, TransformContext};
@@ -140,6 +143,34 @@ impl TransformBuilder for Enrich {
             schema: Arc::new(Schema::new(fields)),
             known: None,
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, schema)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let added: Vec<&str> = self.columns.keys().map(String::as_str).collect();
+        let mut edges = handed_on(input, schema, out, &added);
+        let theirs = self.table.lineage(context).await?;
+        for (name, of) in &self.columns {
+            edges.extend(theirs.of(of).map(|source| ColumnEdge {
+                output: Some(name.clone()),
+                expression: source.expression.clone().or_else(|| Some("enrich".to_owned())),
+                ..source
+            }));
+        }
+        let time = self.as_of.as_ref();
+        let own = self.on.keys().chain(time.map(|as_of| &as_of.time)).map(String::as_str);
+        edges.extend(decides(input, own, Dependency::Join, "enrich: on"));
+        for column in self.on.values().chain(time.map(|as_of| &as_of.valid_from)) {
+            edges.extend(theirs.of(column).map(|source| ColumnEdge {
+                output: None,
+                dependency: Dependency::Join,
+                expression: Some("enrich: on".to_owned()),
+                ..source
+            }));
+        }
+        edges.sort();
+        edges.dedup();
+        Ok(edges)
     }
 }
 

@@ -17,10 +17,12 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{
-    Batch, Component, Error, GEOMETRY_COLUMN, Rejects, Result, Settlement, Transform, format_us,
+    Batch, ColumnEdge, Component, Dependency, Error, GEOMETRY_COLUMN, Rejects, Result, Settlement, Transform,
+    format_us,
 };
 
 use super::fences::{Fences, geometry};
+use super::lineage::{computed, decides, handed_on};
 use super::rows::{
     Bytes, column, fingerprint, free_name, million, only_input, read_head, sequence, time, time_column,
     times, ts, write_head,
@@ -191,6 +193,39 @@ impl TransformBuilder for Geofence {
             things: Things::new(self.max_keys),
             settlement: Settlement::default(),
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, schema)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let mut edges = handed_on(input, schema, out, &[]);
+        let mut by = vec![self.geometry.as_str()];
+        if self.give == Give::Events {
+            by.extend(self.key.iter().chain([&self.time]).map(String::as_str));
+            for column in &by {
+                let what = Some("geofence: event".to_owned());
+                edges.push(ColumnEdge::new(Some(EVENT), input, column, Dependency::Aggregate, what));
+            }
+        }
+        edges.extend(computed(&self.column, input, [self.geometry.as_str()], "geofence"));
+        if self.give != Give::All {
+            edges.extend(decides(input, by, Dependency::Filter, "geofence"));
+        }
+        if let Some(own) = &self.table {
+            let theirs = own.table.lineage(context).await?;
+            let what = || Some("geofence".to_owned());
+            edges.extend(theirs.of(&own.name).map(|source| ColumnEdge {
+                output: Some(self.column.clone()),
+                expression: what(),
+                ..source
+            }));
+            edges.extend(theirs.of(&own.geometry).map(|source| ColumnEdge {
+                output: None,
+                dependency: Dependency::Join,
+                expression: what(),
+                ..source
+            }));
+        }
+        Ok(edges)
     }
 }
 

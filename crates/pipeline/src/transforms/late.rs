@@ -18,8 +18,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform,
+};
 
+use super::lineage::{computed, decides, handed_on};
 use super::rows::{
     Bytes, Out, fingerprint, free_name, late_detail, million, only_input, read_head, sequence, time,
     time_column, times, ts, write_head,
@@ -116,6 +119,17 @@ impl TransformBuilder for Late {
             arrivals: 0,
             settlement: Settlement::default(),
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, schema)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let mut edges = handed_on(input, schema, out, &[]);
+        let by = || self.key.iter().chain([&self.time]).map(String::as_str);
+        match self.action {
+            LateAction::Reject => edges.extend(decides(input, by(), Dependency::Filter, "late")),
+            LateAction::Flag => edges.extend(computed(&self.column, input, by(), "late: flag")),
+        }
+        Ok(edges)
     }
 }
 

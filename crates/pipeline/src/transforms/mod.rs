@@ -5,6 +5,7 @@ mod enrich;
 mod fences;
 mod geofence;
 mod late;
+mod lineage;
 mod resample;
 mod rows;
 mod sql;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use crate::components::Components;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use twinlake_contracts::{Registry, Result, SqlEngine, Transform};
+use twinlake_contracts::{ColumnEdge, Registry, Result, SqlEngine, Transform};
 
 /// All transforms, by the value of `type`.
 pub(crate) fn transforms() -> Registry<dyn TransformBuilder> {
@@ -54,4 +55,8 @@ pub struct TransformContext<'a> {
 pub trait TransformBuilder: Send + Sync {
     /// Checks the settings against the inputs and builds. Errors quote the key or value at fault.
     async fn build(&self, context: &TransformContext<'_>) -> Result<Box<dyn Transform>>;
+
+    /// From which columns of the inputs (or of tables that it looks things up in) the columns of its result come. `out` is
+    /// the schema that the transform of the same context has.
+    async fn lineage(&self, context: &TransformContext<'_>, out: &SchemaRef) -> Result<Vec<ColumnEdge>>;
 }

@@ -24,9 +24,11 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use twinlake_contracts::{
-    Batch, Component, Error, Rejects, Result, Settlement, Transform, format_us, timestamp_type,
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform, format_us,
+    timestamp_type,
 };
 
+use super::lineage::{computed, decides};
 use super::rows::{
     Bytes, Out, fingerprint, million, number_column, only_input, read_head, sequence, time, time_column,
     times, ts, write_head,
@@ -145,6 +147,28 @@ impl TransformBuilder for Resample {
             lines,
             settlement: Settlement::default(),
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, _out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, schema)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let mut edges = computed(&self.time, input, [self.time.as_str()], "resample");
+        for field in schema.fields().iter().filter(|field| *field.name() != self.time) {
+            let name = field.name();
+            let float = matches!(field.data_type(), DataType::Float64 | DataType::Float32);
+            let named = self.columns.as_ref().map_or(float, |columns| columns.contains(name));
+            if self.key.contains(name) {
+                edges.push(ColumnEdge::direct(name, input, name));
+            } else if self.method == Method::Linear && named {
+                let what = Some("resample: linear".to_owned());
+                edges.push(ColumnEdge::new(Some(name), input, name, Dependency::Aggregate, what));
+                edges.extend(computed(name, input, [self.time.as_str()], "resample: linear"));
+            } else if self.method != Method::None {
+                edges.push(ColumnEdge::direct(name, input, name));
+            }
+        }
+        let by = self.key.iter().chain([&self.time]).map(String::as_str);
+        edges.extend(decides(input, by, Dependency::Filter, "resample"));
+        Ok(edges)
     }
 }
 

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, SqlEngine, Transform};
+use twinlake_contracts::{Batch, ColumnEdge, Component, Error, Rejects, Result, SqlEngine, Transform};
 
 use super::{TransformBuilder, TransformContext};
 use crate::normalise::{normal_schema, normalise};
@@ -72,6 +72,23 @@ impl TransformBuilder for Sql {
             row_wise,
             buffers,
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, _out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let mut inputs = context.inputs.clone();
+        let mut renamed = None;
+        if let [(name, _)] = inputs.as_mut_slice()
+            && mentions(&self.query, "input")
+        {
+            renamed = Some(std::mem::replace(name, "input".to_owned()));
+        }
+        let mut edges = context.engine.column_lineage(&self.query, &inputs).await?.unwrap_or_default();
+        if let Some(name) = renamed {
+            for edge in edges.iter_mut().filter(|edge| edge.table == "input") {
+                edge.table.clone_from(&name);
+            }
+        }
+        Ok(edges)
     }
 }
 

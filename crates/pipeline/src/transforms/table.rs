@@ -14,7 +14,8 @@ use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema}
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use twinlake_contracts::{
-    Decoder, Error, Location, Message, Position, Reader, Rejects, Result, SqlEngine, timestamp_type,
+    ColumnEdge, Decoder, Error, Location, Message, Position, Reader, Rejects, Result, SqlEngine,
+    timestamp_type,
 };
 
 use super::TransformContext;
@@ -78,6 +79,25 @@ impl ColumnType {
     }
 }
 
+/// Where a table's columns come from: a file, or the tables of a query.
+pub(super) struct TableLineage {
+    name: String,
+    edges: Option<Vec<ColumnEdge>>,
+}
+
+impl TableLineage {
+    /// The sources of a column.
+    pub fn of(&self, column: &str) -> impl Iterator<Item = ColumnEdge> {
+        let found = match &self.edges {
+            Some(edges) => {
+                edges.iter().filter(|edge| edge.output.as_deref() == Some(column)).cloned().collect()
+            }
+            None => vec![ColumnEdge::direct(column, &self.name, column)],
+        };
+        found.into_iter()
+    }
+}
+
 /// A table that can be read; its schema is known before.
 pub(super) struct Table {
     from: From,
@@ -115,6 +135,19 @@ impl TableSettings {
             }
         };
         Ok(Table { from, schema: normal_schema(&schema)? })
+    }
+
+    /// Where its columns come from.
+    pub async fn lineage(&self, context: &TransformContext<'_>) -> Result<TableLineage> {
+        let (name, edges) = match (&self.path, &self.query) {
+            (Some(path), _) => (path.clone(), None),
+            (None, Some(query)) => {
+                let edges = context.engine.table_lineage(query).await?;
+                (format!("({})", query.split_whitespace().collect::<Vec<_>>().join(" ")), edges)
+            }
+            (None, None) => (String::new(), None),
+        };
+        Ok(TableLineage { name, edges })
     }
 
     fn file(&self, path: &str, context: &TransformContext<'_>) -> Result<(From, SchemaRef)> {

@@ -19,8 +19,10 @@ use datafusion_postgres::datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use twinlake_contracts::{Error, Result};
 use twinlake_query::{CATALOG, Engine, SessionSettings};
 
+use super::descriptions::Descriptions;
+
 /// The schema that clients ask.
-const PG_CATALOG: &str = "pg_catalog";
+pub(super) const PG_CATALOG: &str = "pg_catalog";
 
 /// What a connection is lent.
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl PgCatalog {
             .map(|(_, function)| function.as_ref().clone())
             .collect();
         lent.extend(own_functions());
+        lent.extend(Descriptions::new(engine, Arc::clone(&schema)).functions());
         let lent_tables = state
             .table_functions()
             .iter()
@@ -91,8 +94,6 @@ fn own_functions() -> Vec<ScalarUDF> {
     let version = format!("PostgreSQL {} (Twinlake {})", super::SERVER_VERSION, env!("CARGO_PKG_VERSION"));
     vec![
         text_constant("version", vec![], Some(version)),
-        text_constant("obj_description", vec![DataType::Int32, DataType::Utf8], None),
-        text_constant("col_description", vec![DataType::Int32, DataType::Int32], None),
         text_constant("shobj_description", vec![DataType::Int32, DataType::Utf8], None),
     ]
 }

@@ -3,6 +3,7 @@
 mod catalog;
 mod command;
 mod connection;
+mod descriptions;
 mod encode;
 mod error;
 mod handlers;

@@ -43,6 +43,13 @@ pub(super) struct DedupSettings {
     max_keys: Option<usize>,
 }
 
+impl DedupSettings {
+    /// The columns by which rows are compared.
+    pub fn columns(&self) -> &[String] {
+        &self.by
+    }
+}
+
 fn ten_minutes() -> Microseconds {
     Microseconds(600_000_000)
 }

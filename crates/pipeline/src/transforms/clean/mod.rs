@@ -36,7 +36,9 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform,
+};
 
 use self::dead_band::{BandSettings, DeadBand};
 use self::dedup::{Dedup, DedupSettings};
@@ -52,6 +54,7 @@ use self::stuck::{Stuck, StuckSettings};
 use self::swinging_door::{DoorSettings, SwingingDoor};
 use self::unit::{UnitSettings, Units};
 use self::work::{Action, Work};
+use super::lineage::{computed, decides, handed_on};
 use super::rows::{column, million, only_input, ts};
 use super::{TransformBuilder, TransformContext};
 use crate::codec::{Reader, Writer};
@@ -167,6 +170,15 @@ impl Clean {
             || self.dead_band.values().any(|own| own.action() == Action::Flag)
     }
 
+    /// The columns that an operator with a past looks at: its own, the key and the time; none when it has none of its own.
+    fn with_past<'a>(&'a self, own: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+        let mut columns: Vec<&str> = own.map(String::as_str).collect();
+        if !columns.is_empty() {
+            columns.extend(self.key.iter().chain([&self.time]).map(String::as_str));
+        }
+        columns
+    }
+
     /// The schema with the quality column, and its place, if there is anything to flag.
     fn with_quality(&self, schema: &SchemaRef) -> Result<(SchemaRef, Option<usize>)> {
         if !self.flags() {
@@ -230,6 +242,38 @@ impl TransformBuilder for Clean {
         }
         let settlement = Settlement::default();
         Ok(Box::new(CleanTransform { schema, units, quality, chain: Chain(operators), settlement }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, schema)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let units: Vec<&str> = self.unit.keys().map(String::as_str).collect();
+        let mut edges = handed_on(input, schema, out, &units);
+        for column in units {
+            edges.extend(computed(column, input, [column], "clean: unit"));
+        }
+        let judged = |name: &'static str, columns: Vec<&str>| {
+            decides(input, columns, Dependency::Filter, &format!("clean: {name}"))
+        };
+        edges.extend(judged("require", self.require.iter().map(String::as_str).collect()));
+        edges.extend(judged("range", self.range.keys().map(String::as_str).collect()));
+        edges.extend(judged("dedup", self.with_past(self.dedup.iter().flat_map(DedupSettings::columns))));
+        edges.extend(judged("rate_of_change", self.with_past(self.rate_of_change.keys())));
+        edges.extend(judged("stuck", self.with_past(self.stuck.keys())));
+        edges.extend(judged("spike", self.with_past(self.spike.keys())));
+        edges.extend(judged("dead_band", self.with_past(self.dead_band.keys())));
+        edges.extend(judged(
+            "swinging_door",
+            self.with_past(self.swinging_door.iter().map(DoorSettings::column)),
+        ));
+        if self.flags() {
+            let flagged = self.range.keys().chain(self.rate_of_change.keys()).chain(self.stuck.keys());
+            let flagged = flagged.chain(self.spike.keys()).chain(self.dead_band.keys()).map(String::as_str);
+            let mut flagged: Vec<&str> = flagged.collect();
+            flagged.sort_unstable();
+            flagged.dedup();
+            edges.extend(computed(&self.quality, input, flagged, "clean: flag"));
+        }
+        Ok(edges)
     }
 }
 

@@ -35,6 +35,11 @@ pub(super) struct DoorSettings {
 }
 
 impl DoorSettings {
+    /// The column whose line is drawn.
+    pub fn column(&self) -> &String {
+        &self.column
+    }
+
     pub fn check(&self) -> Result<()> {
         if self.deviation.is_finite() && self.deviation > 0.0 {
             return Ok(());

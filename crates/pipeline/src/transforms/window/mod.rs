@@ -23,10 +23,13 @@ use async_trait::async_trait;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use twinlake_contracts::{Batch, Component, Error, Rejects, Result, Settlement, Transform, timestamp_type};
+use twinlake_contracts::{
+    Batch, ColumnEdge, Component, Dependency, Error, Rejects, Result, Settlement, Transform, timestamp_type,
+};
 
 use self::aggregate::{Accumulator, Cell, Function, Outcome, check_percent};
 use self::frames::{Frames, Place, Shape};
+use super::lineage::{computed, decides};
 use super::rows::{
     Bytes, Encoded, column, fingerprint, late_detail, million, number_column, only_input, read_head,
     sequence, time, time_column, times, ts, write_head,
@@ -218,6 +221,24 @@ impl TransformBuilder for Window {
             frames: Frames::default(),
             settlement: Settlement::default(),
         }))
+    }
+
+    async fn lineage(&self, context: &TransformContext<'_>, _out: &SchemaRef) -> Result<Vec<ColumnEdge>> {
+        let Some((input, _)) = context.inputs.first() else { return Ok(Vec::new()) };
+        let mut edges: Vec<ColumnEdge> =
+            self.key.iter().map(|name| ColumnEdge::direct(name, input, name)).collect();
+        for name in [START, END] {
+            edges.extend(computed(name, input, [self.time.as_str()], "window"));
+        }
+        for (name, own) in &self.aggregates {
+            if let Some(column) = &own.column {
+                let what = Some(format!("window: {:?} of {column}", own.function).to_lowercase());
+                edges.push(ColumnEdge::new(Some(name), input, column, Dependency::Aggregate, what));
+            }
+        }
+        let by = self.key.iter().chain([&self.time]).map(String::as_str);
+        edges.extend(decides(input, by, Dependency::Aggregate, "window"));
+        Ok(edges)
     }
 }
 

@@ -2,23 +2,24 @@
 
 use std::ops::Range;
 
+use crate::{Error, Place, Result, suggest};
 use serde::de::DeserializeOwned;
-use twinlake_contracts::{Error, Place, Result, suggest};
 
 /// A TOML file's name and text: what an error needs to show its place.
 #[derive(Debug, Clone)]
-pub(crate) struct TomlFile {
+pub struct TomlFile {
     name: String,
     text: String,
 }
 
 impl TomlFile {
-    pub(crate) fn new(name: &str, text: &str) -> Self {
+    /// A file of that name with that text; nothing is read.
+    pub fn new(name: &str, text: &str) -> Self {
         Self { name: name.to_owned(), text: text.to_owned() }
     }
 
     /// Reads the text; an error shows file, line, the offending text and, for an unknown key, the nearest known one.
-    pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.text).map_err(|error| {
             let message = error.message().to_owned();
             let help = unknown_key_help(&message);
@@ -31,12 +32,12 @@ impl TomlFile {
     }
 
     /// A mistake in meaning: its place is the first line that holds `needle`.
-    pub(crate) fn mistake(&self, message: impl Into<String>, needle: &str) -> Error {
+    pub fn mistake(&self, message: impl Into<String>, needle: &str) -> Error {
         Error::config(message).at(self.locate(needle))
     }
 
     /// The place of the first occurrence of `needle` outside comments; the file alone when there is none.
-    pub(crate) fn locate(&self, needle: &str) -> Place {
+    pub fn locate(&self, needle: &str) -> Place {
         let mut offset = 0;
         for line in self.text.split_inclusive('\n') {
             if !line.trim_start().starts_with('#')
@@ -51,10 +52,20 @@ impl TomlFile {
     }
 
     /// Adds the place of the first of `texts` that the error quotes; an error that quotes none gets the file alone.
-    pub(crate) fn placed<'a>(&self, error: Error, texts: impl IntoIterator<Item = &'a str>) -> Error {
+    pub fn placed<'a>(&self, error: Error, texts: impl IntoIterator<Item = &'a str>) -> Error {
         let shown = error.to_string();
         let quoted = texts.into_iter().find(|text| shown.contains(&format!("'{text}'")));
         error.at(self.locate(quoted.unwrap_or_default()))
+    }
+
+    /// The place of these bytes of the text.
+    pub fn place_at(&self, span: Range<usize>) -> Place {
+        self.place(Some(span))
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     fn place(&self, span: Option<Range<usize>>) -> Place {
@@ -81,7 +92,7 @@ fn unknown_key_help(message: &str) -> Option<String> {
 }
 
 /// Whether `name` is a word that SQL takes without quotes: lower-case letters, digits and `_`.
-pub(crate) fn is_word(name: &str) -> bool {
+pub fn is_word(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
