@@ -13,6 +13,7 @@ mod kill;
 mod messages;
 mod mosquitto;
 mod notebook;
+mod object_store;
 mod other_engines;
 mod postgis;
 mod reprocess;

@@ -106,11 +106,15 @@ pub struct Running {
 impl Running {
     /// Starts the binary in `folder`; standard error goes to a file there.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(folder, Command::new(binary()).args(arguments))
+    }
+
+    /// Starts a command in `folder`; standard error goes to a file there.
+    pub fn spawn(folder: &Path, command: &mut Command) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let errors = folder.join(format!("stderr-{}.txt", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let child = Command::new(binary())
+        let child = command
             .current_dir(folder)
-            .args(arguments)
             .stdout(Stdio::null())
             .stderr(fs::File::create(&errors).unwrap())
             .spawn()

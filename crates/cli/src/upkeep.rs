@@ -20,6 +20,8 @@ use crate::town::Town;
 
 /// How often files that nobody needs are looked for.
 const VACUUM_EVERY: Duration = Duration::from_hours(1);
+/// As much of a commit's particulars is shown on a line.
+const PARAMETERS: usize = 120;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// `[upkeep]` of the configuration file: what processes that run pipelines or serve do to the tables beside.
@@ -201,13 +203,14 @@ pub async fn run(settings: &Settings, command: &TableCommand) -> Result<()> {
     match command {
         TableCommand::History { table: name, limit } => {
             for record in table(lake, name)?.history(Some(*limit)).await? {
+                let short: String = record.parameters.chars().take(PARAMETERS).collect();
+                let more = if short.len() < record.parameters.len() { "…" } else { "" };
                 println!(
-                    "{:>8}  {:<27}  {:<12}  {}  {}",
+                    "{:>8}  {:<27}  {:<12}  {}  {short}{more}",
                     record.version,
                     record.at_us.map(format_us).unwrap_or_default(),
                     record.operation,
-                    record.writer.as_deref().unwrap_or("-"),
-                    record.parameters
+                    record.writer.as_deref().unwrap_or("-")
                 );
             }
         }

@@ -87,12 +87,14 @@ impl Storage {
             url.set_path(&path);
         }
         // Later settings win: what the caller says stands above the environment.
+        const PREFIXES: [&str; 4] = ["AWS_", "AZURE_", "GOOGLE_", "OBJECT_STORE_"];
         let environment =
-            std::env::vars().filter(|(key, _)| key.starts_with("AWS_") || key.starts_with("OBJECT_STORE_"));
+            std::env::vars().filter(|(key, _)| PREFIXES.iter().any(|prefix| key.starts_with(prefix)));
         let settings = environment.chain(options.storage.iter().cloned());
         let (root, prefix) = object_store::parse_url_opts(&url, settings).map_err(|error| {
-            Error::config(format!("cannot open the lake at {url}: {error}"))
-                .with_help("a lake is a folder, file:///…, or s3://bucket/path")
+            Error::config(format!("cannot open the lake at {url}: {error}")).with_help(
+                "a lake is a folder, file:///…, s3://bucket/path, gs://bucket/path or az://container/path",
+            )
         })?;
         let name: String =
             url.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
