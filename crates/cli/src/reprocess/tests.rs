@@ -90,7 +90,15 @@ fn file(chain: &str, limit: u32) -> String {
 
 async fn town(folder: &Path) -> (Settings, Town) {
     let lake = folder.join("lake").to_str().unwrap().to_owned();
-    let global = Global { lake: Some(lake), config: None, node: None, verbose: 0, no_progress: true };
+    let global = Global {
+        lake: Some(lake),
+        config: None,
+        node: None,
+        lineage_url: None,
+        who: None,
+        verbose: 0,
+        no_progress: true,
+    };
     let settings = Settings::resolve(&global).unwrap();
     let town = Town::open(&settings).await.unwrap();
     (settings, town)
