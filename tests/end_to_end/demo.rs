@@ -1,9 +1,5 @@
 //! `twinlake demo --once` in an empty folder: the README's first command.
 
-/// What `twinlake catalog` and `twinlake check` say of the demo's lake.
-#[path = "catalog.rs"]
-mod catalog;
-
 use std::path::Path;
 use std::sync::OnceLock;
 

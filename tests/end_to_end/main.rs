@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod apply;
+mod catalog;
 mod command_line;
 mod demo;
 mod files;

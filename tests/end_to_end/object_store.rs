@@ -160,9 +160,9 @@ fn kills_several_writers_and_other_engines_see_each_row_once() {
     assert_eq!(store.number(folder, "SELECT count(*) FROM test.reading"), SENT as i64);
 
     // Two processes commit to one table at once: the store's conditional puts let one be first.
-    let lines: String =
-        (0..4_000).map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:01Z\"}}\n")).collect();
-    fs::write(folder.join("readings.jsonl"), lines).unwrap();
+    let lines: Vec<String> =
+        (0..4_000).map(|id| format!("{{\"id\":{id},\"ts\":\"2018-10-09T04:32:01Z\"}}")).collect();
+    fs::write(folder.join("readings.jsonl"), lines.join("\n")).unwrap();
     let text = pipeline("type = \"files\"\npath = \"readings.jsonl\"")
         .replace("test.reading", "test.shared")
         .replace("name = \"ledger\"", "name = \"shared\"")

@@ -14,6 +14,9 @@ use crate::durable::{DurableLocal, create_directory};
 use crate::error;
 use crate::log::LogOptions;
 
+/// How the names of environment variables begin that set up an object store.
+const STORE_VARIABLES: [&str; 4] = ["AWS_", "AZURE_", "GOOGLE_", "OBJECT_STORE_"];
+
 /// How a lake is opened. The default suits a development machine and a single server.
 #[derive(Debug, Clone)]
 pub struct LakeOptions {
@@ -87,9 +90,8 @@ impl Storage {
             url.set_path(&path);
         }
         // Later settings win: what the caller says stands above the environment.
-        const PREFIXES: [&str; 4] = ["AWS_", "AZURE_", "GOOGLE_", "OBJECT_STORE_"];
         let environment =
-            std::env::vars().filter(|(key, _)| PREFIXES.iter().any(|prefix| key.starts_with(prefix)));
+            std::env::vars().filter(|(key, _)| STORE_VARIABLES.iter().any(|prefix| key.starts_with(prefix)));
         let settings = environment.chain(options.storage.iter().cloned());
         let (root, prefix) = object_store::parse_url_opts(&url, settings).map_err(|error| {
             Error::config(format!("cannot open the lake at {url}: {error}")).with_help(

@@ -13,7 +13,9 @@ fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 
 fn profiled(batches: &[RecordBatch], key: Option<&[String]>) -> TableProfile {
     let mut profiler = Profiler::new(&batches[0].schema());
-    batches.iter().for_each(|batch| profiler.add(batch).unwrap());
+    for batch in batches {
+        profiler.add(batch).unwrap();
+    }
     profiler.finish("t", true, key)
 }
 
@@ -27,7 +29,7 @@ fn readings() -> RecordBatch {
         ("serial", Arc::new(Int64Array::from_iter_values(0..n))),
         (
             "temp",
-            Arc::new(Float64Array::from_iter((0..n).map(|row| (row % 4 != 0).then_some(row as f64 / 50.0)))),
+            Arc::new((0..n).map(|row| (row % 4 != 0).then_some(row as f64 / 50.0)).collect::<Float64Array>()),
         ),
         ("measured_at", texts(&|row| format!("2026-01-01T00:{:02}:00Z", row % 60))),
         ("lon", Arc::new(Float64Array::from_iter_values((0..n).map(|row| 24.9 + row as f64 * 1e-4)))),

@@ -185,7 +185,9 @@ mod tests {
             (vec!["POINTLESS"], None),
         ] {
             let mut types = TextTypes::default();
-            texts.iter().for_each(|text| types.add(text));
+            for text in &texts {
+                types.add(text);
+            }
             assert_eq!(types.proposal().map(|(kind, _)| kind), expected, "{texts:?}");
         }
     }

@@ -65,7 +65,9 @@ fn iban(chance: &mut Chance) -> String {
 
 fn findings(column: &str, values: &[String]) -> Vec<PersonalKind> {
     let mut personal = Personal::default();
-    values.iter().for_each(|value| personal.add(value));
+    for value in values {
+        personal.add(value);
+    }
     personal.findings(column).into_iter().map(|finding| finding.kind).collect()
 }
 
