@@ -249,6 +249,7 @@ pub enum TableCommand {
         dry_run: bool,
     },
     /// Make the rows of an earlier version the newest again
+    #[command(disable_version_flag = true)]
     Restore {
         /// The table, as schema.table
         table: String,
@@ -431,4 +432,16 @@ pub enum SchemaKind {
     Openapi,
     /// Reference of the SQL functions of space and time, as Markdown
     Functions,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_command_have_one_name() {
+        Arguments::command().debug_assert();
+    }
 }

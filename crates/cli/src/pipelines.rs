@@ -1,6 +1,7 @@
 //! `twinlake run`, and the pipelines that `serve` and `demo` run beside themselves.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,9 +197,11 @@ pub async fn run(settings: &Settings, files: &[PathBuf], once: bool) -> Result<(
     }
     let upkeep = Upkeep::start(&town, &settings.upkeep);
     let bar = progress::spinner(settings.progress, "running");
+    // One future for the whole run: a signal that comes between two of them would be lost.
+    let mut interrupted = pin!(crate::serve::interrupted());
     let stopped = loop {
         tokio::select! {
-            () = crate::serve::interrupted() => break true,
+            () = &mut interrupted => break true,
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
         let (mut messages, mut rows, mut rejects) = (0, 0, 0);

@@ -45,11 +45,14 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     let bar = progress::bar(settings.progress, "reprocessing", 0, "messages");
     let work = reprocess.run(stopped);
     tokio::pin!(work);
+    // One future for the whole run: a signal that comes between two of them would be lost.
+    let interrupted = crate::serve::interrupted();
+    tokio::pin!(interrupted);
     let begin = std::time::Instant::now();
     let outcome = loop {
         tokio::select! {
             outcome = &mut work => break outcome,
-            () = crate::serve::interrupted(), if !*stop.borrow() => {
+            () = &mut interrupted, if !*stop.borrow() => {
                 bar.set_message("ends after this piece");
                 stop.send_replace(true);
             }
