@@ -32,6 +32,10 @@ pub struct TableDefinition {
     /// What is known of its columns, by name. Columns that are not named are shown as they are.
     #[serde(default)]
     pub columns: IndexMap<String, ColumnDefinition>,
+    /// Conditions on each row, by name, in SQL. They are constraints of the table itself, so that other engines that write
+    /// it are held to them, too; a row for which one is not true becomes a reject.
+    #[serde(default)]
+    pub constraints: IndexMap<String, String>,
     /// What must hold for its rows.
     #[serde(default)]
     pub quality: Vec<QualityRule>,
@@ -68,7 +72,7 @@ impl TableDefinition {
     /// Reads a definition; a mistake is shown with its line. `file` is its name for messages.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let source = TomlFile::new(file, text);
-        let definition: Self = source.parse()?;
+        let mut definition: Self = source.parse()?;
         for (number, rule) in definition.quality.iter().enumerate() {
             rule.check().map_err(|error| error.at(rule_place(&source, number)))?;
         }
@@ -79,10 +83,37 @@ impl TableDefinition {
                 return Err(source.mistake(message, &rule.label()).with_help("give one a 'name' of its own"));
             }
         }
+        for (name, expression) in &definition.constraints {
+            let rule = QualityRule::constraint(name, expression);
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                let message = format!("the constraint '{name}' is not named with letters, digits and _");
+                return Err(source.mistake(message, name));
+            }
+            if !names.insert(rule.label()) {
+                let message = format!("a quality rule is named '{}', as a constraint", rule.label());
+                return Err(source.mistake(message, name).with_help("give one another name"));
+            }
+            definition.quality.push(rule);
+        }
         if definition.keys.iter().any(Vec::is_empty) {
             return Err(source.mistake("a key of 'keys' has no columns", "keys"));
         }
         Ok(definition)
+    }
+
+    /// Says nothing of the table.
+    pub(crate) fn empty(table: &TableName) -> Self {
+        Self {
+            table: table.clone(),
+            description: String::new(),
+            owner: String::new(),
+            tags: Vec::new(),
+            keys: Vec::new(),
+            freshness: None,
+            columns: IndexMap::new(),
+            constraints: IndexMap::new(),
+            quality: Vec::new(),
+        }
     }
 
     /// Checks the definition against the columns that the table has.

@@ -7,7 +7,7 @@
 //! Rows that replace a table (files) are judged as a whole too, by the rules `unique` and `referential`; a reference to a
 //! table that the same run replaces is looked up in its new rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -31,8 +31,8 @@ pub const REASON: &str = "quality";
 pub struct Guard {
     catalog: Arc<Catalog>,
     engine: Arc<dyn SqlEngine>,
-    /// The tables whose definitions hold.
-    tables: BTreeSet<TableName>,
+    /// The definitions that hold, with the constraints that the tables have besides.
+    definitions: BTreeMap<TableName, Arc<TableDefinition>>,
     counts: Mutex<BTreeMap<(TableName, String), Counted>>,
 }
 
@@ -62,11 +62,21 @@ impl Guard {
         engine: Arc<dyn SqlEngine>,
         tables: impl IntoIterator<Item = &'a TableSpec>,
     ) -> Result<Option<Arc<Self>>> {
-        let mut guard =
-            Self { catalog: Arc::clone(catalog), engine, tables: BTreeSet::new(), counts: Mutex::default() };
+        let mut guard = Self {
+            catalog: Arc::clone(catalog),
+            engine,
+            definitions: BTreeMap::new(),
+            counts: Mutex::default(),
+        };
         for spec in tables {
-            let Some(definition) = catalog.definition(&spec.name) else { continue };
-            let stored = catalog.lake().table(&spec.name).map(|table| table.schema());
+            let table = catalog.lake().table(&spec.name);
+            let constraints = table.as_ref().map(|table| table.constraints()).unwrap_or_default();
+            let stored = table.map(|table| table.schema());
+            let Some(definition) = with_constraints(catalog.definition(&spec.name), &spec.name, constraints)
+            else {
+                continue;
+            };
+            let definition = &definition;
             let all = stored.as_ref().unwrap_or(&spec.schema);
             let mut names: Vec<&str> = all.fields().iter().map(|field| field.name().as_str()).collect();
             // The lake adds it beside a geometry.
@@ -75,7 +85,7 @@ impl Guard {
                 continue;
             }
             if !definition.quality.is_empty() {
-                guard.tables.insert(spec.name.clone());
+                guard.definitions.insert(spec.name.clone(), Arc::clone(definition));
             }
             let schema = without_added(&spec.schema);
             let rules = row_rules(definition, &schema);
@@ -93,11 +103,11 @@ impl Guard {
                 .with_help("columns that the lake adds can only be judged with severity = \"warn\" or \"stop\""));
             }
         }
-        Ok((!guard.tables.is_empty()).then(|| Arc::new(guard)))
+        Ok((!guard.definitions.is_empty()).then(|| Arc::new(guard)))
     }
 
     fn definition(&self, table: &TableName) -> Option<&Arc<TableDefinition>> {
-        self.catalog.definition(table).filter(|_| self.tables.contains(table))
+        self.definitions.get(table)
     }
 
     async fn plan(&self, table: &TableName, rule: &RowRule<'_>, schema: &SchemaRef) -> Result<()> {
@@ -179,7 +189,7 @@ impl Guard {
     pub fn results(&self) -> Vec<QualityResult> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let result = |((table, label), counted): (&(TableName, String), &Counted)| {
-            let rule = self.catalog.definition(table)?.quality.iter().find(|rule| rule.label() == *label)?;
+            let rule = self.definition(table)?.quality.iter().find(|rule| rule.label() == *label)?;
             let mut result = QualityResult::new(table, rule, counted.checked, counted.failed);
             if counted.failed > 0 && rule.severity == Severity::Reject {
                 result.detail = format!("{} of {} rows were rejected", counted.failed, counted.checked);
@@ -297,6 +307,27 @@ fn without_added(schema: &SchemaRef) -> SchemaRef {
     let own = |name: &str| ![SEQUENCE, INGESTED_AT].contains(&name);
     let fields: Vec<_> = schema.fields().iter().filter(|field| own(field.name())).cloned().collect();
     Arc::new(Schema::new(fields))
+}
+
+/// The definition of a table with rules for the constraints that the table has and the definition does not name; `None`
+/// when there is neither.
+fn with_constraints(
+    definition: Option<&Arc<TableDefinition>>,
+    table: &TableName,
+    constraints: BTreeMap<String, String>,
+) -> Option<Arc<TableDefinition>> {
+    let known = |name: &String| definition.is_some_and(|own| own.constraints.contains_key(name));
+    let more: Vec<QualityRule> = constraints
+        .iter()
+        .filter(|(name, _)| !known(name))
+        .map(|(name, expression)| QualityRule::constraint(name, expression))
+        .collect();
+    if more.is_empty() {
+        return definition.cloned();
+    }
+    let mut all = definition.map_or_else(|| TableDefinition::empty(table), |own| own.as_ref().clone());
+    all.quality.extend(more);
+    Some(Arc::new(all))
 }
 
 /// The row-wise rules whose columns are all there.

@@ -212,6 +212,31 @@ impl QualityRule {
         }
     }
 
+    /// The rule that refuses rows for which a constraint is not true.
+    pub(crate) fn constraint(name: &str, expression: &str) -> Self {
+        Self {
+            rule: RuleKind::Sql,
+            severity: Severity::Reject,
+            name: Some(format!("constraint:{name}")),
+            description: String::new(),
+            column: None,
+            columns: Vec::new(),
+            min: None,
+            max: None,
+            values: Vec::new(),
+            pattern: None,
+            table: None,
+            references: Vec::new(),
+            promise: None,
+            statistic: None,
+            tolerance: None,
+            earlier_runs: None,
+            reference: None,
+            expression: Some(format!("({expression}) IS TRUE")),
+            query: None,
+        }
+    }
+
     /// The columns that it is about.
     pub fn own_columns(&self) -> Vec<String> {
         self.column.iter().chain(&self.columns).cloned().collect()

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use twinlake_contracts::{
     Error, SqlEngine, TableName, TableSpec, TableStore, WriteMode, now_us, timestamp_type,
 };
+use twinlake_lake::Evolution;
 use twinlake_pipeline::{
     Difference, Pipeline, Plan, Reprocess, ReprocessOptions, StepChange, difference, looks_up,
 };
@@ -56,6 +57,8 @@ struct TableChange {
     table: String,
     create: bool,
     new_columns: Vec<String>,
+    /// Columns that get a wider type: the table's files are written anew.
+    widened: Vec<String>,
     /// The columns that do not fit, if any: the change is refused.
     refused: Option<String>,
     rebuild: bool,
@@ -205,6 +208,7 @@ async fn table_change(town: &Town, spec: &TableSpec, stale: bool) -> Result<Tabl
         table: spec.name.to_string(),
         create: false,
         new_columns: Vec::new(),
+        widened: Vec::new(),
         refused: None,
         rebuild: false,
     };
@@ -215,7 +219,12 @@ async fn table_change(town: &Town, spec: &TableSpec, stale: bool) -> Result<Tabl
     let lacks = |field: &&Arc<Field>| there.schema.field_with_name(field.name()).is_err();
     let new = spec.schema.fields().iter().filter(lacks);
     change.new_columns = new.map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-    change.refused = town.lake.misfit(spec).err().map(|error| error.to_string());
+    match town.lake.widenings(spec) {
+        Ok(widen) => {
+            change.widened = widen.into_iter().map(|(column, wide)| format!("{column} {wide}")).collect();
+        }
+        Err(error) => change.refused = Some(error.to_string()),
+    }
     change.rebuild = stale;
     Ok(change)
 }
@@ -247,6 +256,9 @@ fn tell(steps: &[Step]) -> String {
             }
             for column in &table.new_columns {
                 let _ = writeln!(text, "    ~ table {}: + column {column}", table.table);
+            }
+            for column in &table.widened {
+                let _ = writeln!(text, "    ~ table {}: widen column {column}", table.table);
             }
             if let Some(why) = &table.refused {
                 let _ = writeln!(text, "    x table {}: {why}", table.table);
@@ -286,7 +298,12 @@ pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
             step.tables.iter().filter(|table| table.rebuild).map(|table| table.table.clone()).collect();
         if let Some((_, plan)) = plans.get(&step.pipeline) {
             for spec in plan.tables.values() {
+                let widen = town.lake.widenings(spec)?;
+                if let (false, Some(table)) = (widen.is_empty(), town.lake.table(&spec.name)) {
+                    table.evolve(&Evolution { widen, ..Evolution::default() }).await?;
+                }
                 town.lake.open_table(spec.clone()).await?;
+                governance::constrain(&town, &spec.name).await?;
             }
             governance::describe(&town, plan).await?;
         }

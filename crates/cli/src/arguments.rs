@@ -226,6 +226,8 @@ pub enum TableCommand {
         /// Tables, as schema.table [default: all]
         tables: Vec<String>,
     },
+    /// Rename or widen columns (the files are written anew, in one commit), add or drop constraints
+    Alter(AlterOptions),
     /// Take out rows that are older than a length of time
     Expire {
         /// The table, as schema.table
@@ -260,6 +262,44 @@ pub enum TableCommand {
         #[arg(long, value_name = "TIME", value_parser = instant)]
         at: Option<i64>,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = true)]
+pub struct AlterChanges {
+    /// Give a column another name; writers that use the old one are still understood
+    #[arg(long, value_name = "OLD=NEW", value_parser = pair)]
+    pub rename: Vec<(String, String)>,
+    /// Give a column, by its new name, a wider type: int, bigint, real, double, decimal(12,2)
+    #[arg(long, value_name = "COLUMN=TYPE", value_parser = pair)]
+    pub widen: Vec<(String, String)>,
+    /// Let go of a name that a column had, so that a new column can have it
+    #[arg(long, value_name = "NAME")]
+    pub forget: Vec<String>,
+    /// Add a condition on each row; rows there must fulfil it, and rows to come become rejects where they do not
+    #[arg(long, value_name = "NAME=EXPRESSION", value_parser = pair)]
+    pub constraint: Vec<(String, String)>,
+    /// Take a condition away
+    #[arg(long, value_name = "NAME")]
+    pub drop_constraint: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct AlterOptions {
+    /// The table, as schema.table
+    pub table: String,
+    #[command(flatten)]
+    pub changes: AlterChanges,
+}
+
+/// Two words around the first equals sign.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err(format!("'{text}' has not the form NAME=VALUE")),
+    }
 }
 
 /// A time in microseconds since the epoch.

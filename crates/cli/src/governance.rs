@@ -13,6 +13,9 @@ use crate::town::Town;
 /// do not hold, and gives the guard for its rows and the pipeline's lineage.
 pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec<LineageEdge>)> {
     let engine: Arc<dyn SqlEngine> = Arc::clone(&town.engine) as _;
+    for spec in plan.tables.values() {
+        constrain(town, &spec.name).await?;
+    }
     let guard = Guard::new(&town.catalog, Arc::clone(&engine), plan.tables.values()).await?;
     let edges = describe(town, plan).await?;
     for (sink, spec) in &plan.tables {
@@ -35,6 +38,22 @@ pub async fn before(town: &Town, plan: &Plan) -> Result<(Option<Arc<Guard>>, Vec
         }
     }
     Ok((guard, edges))
+}
+
+/// Gives a table that is there the constraints of its definition.
+pub async fn constrain(town: &Town, name: &TableName) -> Result<()> {
+    let Some(definition) = town.catalog.definition(name) else { return Ok(()) };
+    let Some(table) = town.lake.table(name) else { return Ok(()) };
+    for (constraint, expression) in &definition.constraints {
+        if table.has_constraint(constraint, expression) {
+            continue;
+        }
+        if table.constraints().contains_key(constraint) {
+            table.drop_constraint(constraint).await?;
+        }
+        table.add_constraint(constraint, expression).await?;
+    }
+    Ok(())
 }
 
 /// Records definitions, and the lineage of a pipeline and of the twins, where they have changed; gives that of the pipeline.

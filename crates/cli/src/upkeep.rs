@@ -9,12 +9,12 @@ use arrow::array::AsArray;
 use serde::{Deserialize, Deserializer};
 use tokio::task::JoinHandle;
 use twinlake_contracts::{Error, INGESTED_AT, SqlEngine as _, TableName, format_us, now_us, suggest};
-use twinlake_lake::{CompactOptions, Lake, LakeTable, Retention, UpkeepOptions};
+use twinlake_lake::{CompactOptions, Evolution, Lake, LakeTable, Retention, UpkeepOptions, wider_type};
 use twinlake_pipeline::parse_duration_us;
 use twinlake_query::Engine;
 
 use crate::WrongUse;
-use crate::arguments::TableCommand;
+use crate::arguments::{AlterOptions, TableCommand};
 use crate::settings::Settings;
 use crate::town::Town;
 
@@ -254,6 +254,7 @@ pub async fn run(settings: &Settings, command: &TableCommand) -> Result<()> {
                 }
             }
         }
+        TableCommand::Alter(options) => alter(lake, options).await?,
         TableCommand::Restore { table: name, version, at } => {
             let table = table(lake, name)?;
             let version = match (version, at) {
@@ -268,6 +269,44 @@ pub async fn run(settings: &Settings, command: &TableCommand) -> Result<()> {
         }
     }
     town.lake.close().await?;
+    Ok(())
+}
+
+/// Renames and widens, then adds and drops constraints, and says what was done.
+async fn alter(lake: &Arc<Lake>, options: &AlterOptions) -> Result<()> {
+    let (name, changes) = (&options.table, &options.changes);
+    let mut widen = Vec::new();
+    for (column, text) in &changes.widen {
+        let wide = wider_type(text).ok_or_else(|| {
+            WrongUse(
+                Error::config(format!("'{text}' is no type that a column can be widened to"))
+                    .with_help("types: smallint, int, bigint, real, double, decimal(digits,scale)"),
+            )
+        })?;
+        widen.push((column.clone(), wide));
+    }
+    let table = table(lake, name)?;
+    for constraint in &changes.drop_constraint {
+        table.drop_constraint(constraint).await?;
+        println!("{name}: the constraint '{constraint}' is gone");
+    }
+    let evolution = Evolution { rename: changes.rename.clone(), widen, forget: changes.forget.clone() };
+    if evolution != Evolution::default() {
+        let before = table.version();
+        let evolved = table.evolve(&evolution).await?;
+        if evolved.version == before {
+            println!("{name}: the columns are so already");
+        } else {
+            println!(
+                "{name}: version {} has the new columns ({} rows in {} files were written anew)",
+                evolved.version, evolved.rows, evolved.files
+            );
+        }
+    }
+    for (constraint, expression) in &changes.constraint {
+        table.add_constraint(constraint, expression).await?;
+        println!("{name}: the constraint '{constraint}' holds");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, MessageLog, Result, Revised, Revision, Sequences, StagedFile};
+use crate::{Error, MessageLog, Rejects, Result, Revised, Revision, Sequences, StagedFile};
 
 /// The column, in every table fed by a pipeline, that holds when the row's message became known here.
 pub const INGESTED_AT: &str = "_ingested_at";
@@ -131,6 +131,12 @@ pub trait TableWriter: Send + Sync {
 
     /// Makes rows visible to queries of this process at once. They are not durable before [`TableWriter::commit`].
     async fn add_fresh(&self, writer: &str, rows: RecordBatch) -> Result<()>;
+
+    /// The rows that [`TableWriter::add_fresh`] would refuse, by the table's constraints.
+    async fn violations(&self, rows: &RecordBatch) -> Result<Rejects> {
+        let _ = rows;
+        Ok(Rejects::default())
+    }
 
     /// Commits all fresh rows of `writer` and the sequence `upto` in one Delta transaction; returns the table's new
     /// version. A second call with an `upto` not above the committed one changes nothing. On error nothing is lost:

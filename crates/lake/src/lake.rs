@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
@@ -144,6 +145,12 @@ impl Lake {
     /// Whether a writer's columns fit a table that is there: an error names those that do not. Changes nothing.
     pub fn misfit(&self, spec: &TableSpec) -> Result<()> {
         self.table(&spec.name).map_or(Ok(()), |table| table.would_fit(spec))
+    }
+
+    /// The columns that must be widened so that a writer's fit their table; an error that names the columns when they would
+    /// not fit even then. A table that is not there fits.
+    pub fn widenings(&self, spec: &TableSpec) -> Result<Vec<(String, DataType)>> {
+        self.table(&spec.name).map_or(Ok(Vec::new()), |table| table.widenings(spec))
     }
 
     /// The folder of a pipeline's durable log.

@@ -1,9 +1,11 @@
 //! A commit: a writer's fresh rows and the log sequence that they stand for, in one Delta transaction.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake_core::kernel::{Action, Add, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
@@ -92,16 +94,14 @@ impl LakeTable {
         if let Some(version) = self.already_committed(side, writer, sequence).await? {
             return Ok(version);
         }
-        let (batches, schema) = {
-            let readable = self.readable();
-            let batches = readable.fresh.get(writer).map(|fresh| fresh.batches.clone()).unwrap_or_default();
-            (batches, readable.committed.schema())
-        };
-        let count = batches.len();
-        let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?;
-        let written = files::write(self.log_store.object_store(None), state, schema, batches, writer).await;
-        let adds = written.map_err(|error| error::delta(&self.system, &error))?;
+        let count = self.readable().fresh.get(writer).map_or(0, |fresh| fresh.batches.len());
+        let (mut schema, mut adds) = self.write_fresh(side, writer, count).await?;
         for attempt in 1..=ATTEMPTS {
+            if self.stored_schema() != schema {
+                // Another process has changed the columns: the files are of no use.
+                self.delete_unused(&adds).await;
+                (schema, adds) = self.write_fresh(side, writer, count).await?;
+            }
             // Noted before the attempt: when it fails, the next look settles whether it reached storage.
             side.in_doubt = Some(InDoubt {
                 writer: writer.to_owned(),
@@ -135,6 +135,24 @@ impl LakeTable {
             self.system.clone(),
             format!("other writers were first {ATTEMPTS} times; the rows stay fresh"),
         ))
+    }
+
+    /// Files with the oldest `count` batches of a writer, and the columns that they have.
+    async fn write_fresh(
+        &self,
+        side: &WriteSide,
+        writer: &str,
+        count: usize,
+    ) -> Result<(SchemaRef, Vec<Add>)> {
+        let (batches, schema) = {
+            let readable = self.readable();
+            let fresh = readable.fresh.get(writer).map(|fresh| fresh.batches.as_slice()).unwrap_or_default();
+            (fresh.iter().take(count).cloned().collect(), readable.committed.schema())
+        };
+        let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?;
+        let store = self.log_store.object_store(None);
+        let written = files::write(store, state, Arc::clone(&schema), batches, writer).await;
+        Ok((schema, written.map_err(|error| error::delta(&self.system, &error))?))
     }
 
     /// The present version, if the writer has committed this sequence or a later one.

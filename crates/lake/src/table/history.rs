@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{Action, Add};
+use deltalake_core::kernel::{Action, Add, MetadataExt as _};
 use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::DeltaOperation;
 use deltalake_core::table::state::DeltaTableState;
@@ -18,6 +18,7 @@ use twinlake_contracts::{Error, Result, format_us};
 
 use super::change::{Change, Changed};
 use super::commit::WRITER_KEY;
+use super::evolve::{EVOLUTION_TAG, evolution};
 use super::{LakeTable, files};
 use crate::error;
 
@@ -47,6 +48,7 @@ pub struct Vacuumed {
 struct Restore {
     version: u64,
     wanted: Vec<Add>,
+    state: DeltaTableState,
 }
 
 #[async_trait]
@@ -73,6 +75,13 @@ impl Change for Restore {
                 }
                 Err(error) => return Err(error::store(&table.system, &error)),
             }
+        }
+        if evolution(state) != evolution(&self.state) {
+            // Its files have the columns that it had.
+            let count = (evolution(state) + 1).to_string();
+            let metadata = self.state.metadata().clone().add_config_key(EVOLUTION_TAG.to_owned(), count);
+            let metadata = metadata.map_err(|error| error::delta(&table.system, &error.into()))?;
+            actions.push(Action::Metadata(metadata));
         }
         let gone = present.iter().filter(|add| !wanted.contains(add.path.as_str()));
         actions.extend(gone.map(|add| Action::Remove(files::remove(add, true))));
@@ -120,7 +129,8 @@ impl LakeTable {
     }
 
     /// Makes the rows of an earlier version the newest again, in a commit of its own. Writers go on where they are: rows
-    /// of messages after that version come back only when those are run again. The columns stay as they are.
+    /// of messages after that version come back only when those are run again. The columns stay as they are, unless some
+    /// have been renamed or widened since: then they are again those of that version.
     pub async fn restore(&self, version: u64) -> Result<u64> {
         if version > self.version() {
             self.provider().await?;
@@ -130,9 +140,9 @@ impl LakeTable {
         }
         let mut old = DeltaTable::new(self.log_store.clone());
         old.load_version(version).await.map_err(|error| error::delta(&self.system, &error))?;
-        let state = old.snapshot().map_err(|error| error::delta(&self.system, &error))?;
+        let state = old.snapshot().map_err(|error| error::delta(&self.system, &error))?.clone();
         let wanted = state.log_data().iter().map(|file| files::entry(&file)).collect();
-        match self.change(&mut Restore { version, wanted }).await? {
+        match self.change(&mut Restore { version, wanted, state }).await? {
             Changed::Committed { version, .. } | Changed::Nothing { version } => Ok(version),
         }
     }

@@ -11,6 +11,8 @@ mod cell;
 mod change;
 mod commit;
 mod compact;
+mod constraint;
+mod evolve;
 mod expire;
 mod extent;
 mod files;
@@ -20,6 +22,8 @@ mod provider;
 mod revise;
 mod schema;
 
+#[cfg(test)]
+mod evolve_tests;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -47,11 +51,14 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt as _};
 use tokio::sync::{Mutex, MutexGuard};
 use twinlake_contracts::{
-    Error, Result, Revised, Revision, Sequences, StagedFile, TableName, TableWriter, WriteMode,
+    Error, Rejects, Result, Revised, Revision, Sequences, StagedFile, TableName, TableWriter, WriteMode,
 };
 
 pub use self::cell::H3_COLUMN;
 pub use self::compact::{CompactOptions, Compacted};
+use self::constraint::Constraints;
+use self::evolve::Renames;
+pub use self::evolve::{Evolution, Evolved, wider_type};
 pub use self::expire::Expired;
 pub use self::history::{Vacuumed, VersionRecord};
 use self::provider::SnapshotTable;
@@ -128,6 +135,9 @@ struct Readable {
     committed: Arc<dyn TableProvider>,
     /// The columns that queries see.
     schema: SchemaRef,
+    /// Names that its columns had.
+    renames: Renames,
+    constraints: Constraints,
     fresh: BTreeMap<String, Fresh>,
     /// Writers whose commits take the place of all rows: their fresh rows show only when committed.
     replacers: HashSet<String>,
@@ -163,6 +173,8 @@ impl LakeTable {
         let state = table.snapshot().map_err(|error| error::delta(&system, &error))?.clone();
         let committed = scan_of(&system, &table).await?;
         let schema = extent::visible(&committed.schema());
+        let renames = Renames::of(&state);
+        let constraints = Constraints::of(&system, &state, &schema)?;
         let replacers = commit::replacers(&table).await;
         Ok(Arc::new_cyclic(|itself| Self {
             itself: Weak::clone(itself),
@@ -172,7 +184,15 @@ impl LakeTable {
             write_side: Mutex::new(WriteSide { table, in_doubt: None, committed: HashMap::new() }),
             committing: AtomicBool::new(false),
             written: StdMutex::default(),
-            readable: RwLock::new(Readable { state, committed, schema, fresh: BTreeMap::new(), replacers }),
+            readable: RwLock::new(Readable {
+                state,
+                committed,
+                schema,
+                renames,
+                constraints,
+                fresh: BTreeMap::new(),
+                replacers,
+            }),
             system,
         }))
     }
@@ -348,13 +368,19 @@ impl LakeTable {
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?.clone();
         let committed = scan_of(&self.system, &side.table).await?;
         let schema = extent::visible(&committed.schema());
+        let renames = Renames::of(&state);
+        let constraints = Constraints::of(&self.system, &state, &schema)?;
         let mut readable = self.readable_mut();
         if schema != readable.schema {
             let aligned: Result<Vec<()>> = readable
                 .fresh
                 .values_mut()
                 .flat_map(|fresh| fresh.batches.iter_mut())
-                .map(|batch| schema::align(&self.name, batch, &schema).map(|aligned| *batch = aligned))
+                .map(|batch| {
+                    let named = renames.rows(batch.clone(), &schema)?;
+                    *batch = schema::align(&self.name, &named, &schema)?;
+                    Ok(())
+                })
                 .collect();
             aligned?;
         }
@@ -367,6 +393,8 @@ impl LakeTable {
         readable.state = state;
         readable.committed = committed;
         readable.schema = schema;
+        readable.renames = renames;
+        readable.constraints = constraints;
         drop(readable);
         side.in_doubt = None;
         Ok(())
@@ -387,7 +415,11 @@ impl LakeTable {
 
     /// Rows in the table's shape, off the async runtime when they are many.
     async fn shaped(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        let schema = self.schema();
+        let (schema, renames) = {
+            let readable = self.readable();
+            (Arc::clone(&readable.schema), readable.renames.clone())
+        };
+        let rows = renames.rows(rows, &schema)?;
         if rows.num_rows() <= ROWS_INLINE {
             return schema::align(&self.name, &rows, &schema);
         }
@@ -417,6 +449,8 @@ impl TableWriter for LakeTable {
             return Ok(());
         }
         let mut rows = self.shaped(rows).await?;
+        let constraints = self.readable().constraints.clone();
+        constraints.hold(&self.name, &rows)?;
         let bytes = bytes_of(&rows);
         let mut readable = self.readable_mut();
         let waiting: usize = readable.fresh.values().map(|fresh| fresh.bytes).sum();
@@ -430,7 +464,8 @@ impl TableWriter for LakeTable {
             ));
         }
         if rows.schema() != readable.schema {
-            // The table got a column since.
+            // The table's columns have changed since.
+            rows = readable.renames.rows(rows, &readable.schema)?;
             rows = schema::align(&self.name, &rows, &readable.schema)?;
         }
         let fresh = readable.fresh.entry(writer.to_owned()).or_default();
@@ -441,6 +476,14 @@ impl TableWriter for LakeTable {
 
     async fn commit(&self, writer: &str, upto: u64, mode: WriteMode) -> Result<u64> {
         self.commit_rows(writer, Some(upto), mode).await
+    }
+
+    async fn violations(&self, rows: &RecordBatch) -> Result<Rejects> {
+        let constraints = self.readable().constraints.clone();
+        if constraints.is_empty() {
+            return Ok(Rejects::default());
+        }
+        constraints.violations(&self.name, &self.shaped(rows.clone()).await?)
     }
 
     async fn stage(&self, writer: &str, rows: RecordBatch) -> Result<Vec<StagedFile>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::logstore::LogStoreRef;
@@ -85,16 +85,16 @@ impl LakeTable {
 
     /// Whether a writer's columns fit; changes nothing.
     pub(crate) fn would_fit(&self, spec: &TableSpec) -> Result<()> {
-        let wanted = stored_schema(&self.name, &spec.schema)?;
+        let wanted = stored_schema(&self.name, &self.present_names(&spec.schema))?;
         missing_columns(&self.name, &self.schema(), &wanted).map(|_| ())
     }
 
     /// Checks that a writer's columns fit, adds those that are new (nullable, at the end), and takes over a new
     /// description.
     pub(crate) async fn fit(&self, spec: &TableSpec) -> Result<()> {
-        let wanted = stored_schema(&self.name, &spec.schema)?;
         let mut side = self.write_side.lock().await;
         self.look_for_news(&mut side).await?;
+        let wanted = stored_schema(&self.name, &self.present_names(&spec.schema))?;
         self.add_columns(&mut side, &wanted).await?;
         if !spec.description.is_empty() && spec.description != self.description() {
             let update = TableMetadataUpdate { name: None, description: Some(spec.description.clone()) };
@@ -109,6 +109,16 @@ impl LakeTable {
             }
         }
         Ok(())
+    }
+
+    /// A writer's columns with the names that the table has now.
+    pub(super) fn present_names(&self, given: &SchemaRef) -> SchemaRef {
+        let readable = self.readable();
+        let named = readable.renames.schema(given, &readable.schema);
+        if !Arc::ptr_eq(&named, given) {
+            tracing::warn!(table = %self.name, "columns with former names go where these are called now");
+        }
+        named
     }
 
     async fn add_columns(&self, side: &mut WriteSide, wanted: &Schema) -> Result<()> {

@@ -19,6 +19,7 @@ use deltalake_core::table::state::DeltaTableState;
 use twinlake_contracts::{Error, Result, Revised, Revision, SEQUENCE, Sequences, StagedFile};
 
 use super::change::{Change, Changed};
+use super::evolve::{EVOLUTION_TAG, evolution};
 use super::{LakeTable, files};
 use crate::error;
 
@@ -78,6 +79,18 @@ impl Change for Exchange<'_> {
         if done.map_err(|error| error::delta(&table.system, &error))?.is_some() {
             return Ok(Vec::new());
         }
+        let columns = evolution(state);
+        let staged = |add: &Add| -> u64 {
+            let tag = add.tags.as_ref().and_then(|tags| tags.get(EVOLUTION_TAG)?.as_ref());
+            tag.and_then(|count| count.parse().ok()).unwrap_or_default()
+        };
+        if self.come.iter().any(|add| staged(add) != columns) {
+            return Err(Error::config(format!(
+                "the columns of table {} have changed since its new rows were computed; nothing has been exchanged",
+                table.name
+            ))
+            .with_help("start the reprocessing again"));
+        }
         let (writer, gone) = (self.revision.writer, self.revision.gone);
         (self.outcome.files, self.outcome.rows_gone) = (0, 0);
         let mut actions: Vec<Action> = self.come.iter().cloned().map(Action::Add).collect();
@@ -104,11 +117,15 @@ impl Change for Exchange<'_> {
 impl LakeTable {
     pub(super) async fn stage_rows(&self, writer: &str, rows: RecordBatch) -> Result<Vec<StagedFile>> {
         let rows = self.shaped(rows).await?;
+        let constraints = self.readable().constraints.clone();
+        constraints.hold(&self.name, &rows)?;
         let (state, schema) = self.committed_state();
         let store = self.log_store.object_store(None);
         let written = files::write(store, &state, schema, vec![rows], writer).await;
         let adds = written.map_err(|error| error::delta(&self.system, &error))?;
-        let staged = adds.into_iter().map(|add| {
+        let columns = evolution(&state).to_string();
+        let staged = adds.into_iter().map(|mut add| {
+            add.tags.get_or_insert_default().insert(EVOLUTION_TAG.to_owned(), Some(columns.clone()));
             let entry = serde_json::to_string(&add).map_err(Error::internal)?;
             let bytes = u64::try_from(add.size).unwrap_or_default();
             Ok(StagedFile { rows: files::row_count(&add).unwrap_or_default(), bytes, entry })

@@ -53,7 +53,7 @@ pub(super) fn stored_type(given: &DataType) -> Option<DataType> {
 }
 
 /// Whether every value of `from` is a value of `to`; both are stored types.
-fn fits(from: &DataType, to: &DataType) -> bool {
+pub(super) fn fits(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Struct};
     match (from, to) {
         _ if from == to => true,
@@ -61,6 +61,15 @@ fn fits(from: &DataType, to: &DataType) -> bool {
         | (Int16, Int32 | Int64 | Float32 | Float64)
         | (Int32, Int64 | Float64)
         | (Float32, Float64) => true,
+        (Int8 | Int16 | Int32 | Int64, Decimal128(digits, scale)) => {
+            let most = match from {
+                Int8 => 3,
+                Int16 => 5,
+                Int32 => 10,
+                _ => 19,
+            };
+            i16::from(*digits) - i16::from(*scale) >= most
+        }
         (Decimal128(digits, scale), Decimal128(more, wider)) => {
             wider >= scale && i16::from(*more) - i16::from(*wider) >= i16::from(*digits) - i16::from(*scale)
         }
@@ -148,7 +157,9 @@ pub(super) fn missing_columns(name: &TableName, existing: &Schema, wanted: &Sche
         return Ok(missing);
     }
     Err(Error::config(format!("the columns do not fit table {name}: {}", wrong.join("; ")))
-        .with_help("convert the columns, or write to a table with another name"))
+        .with_help(
+            "convert the columns, widen those of the table (twinlake table alter), or write to a table with another name",
+        ))
 }
 
 /// Brings rows into a table's shape: columns by name, missing ones null, `_h3` computed, values cast without loss.

@@ -26,6 +26,7 @@ impl Worker {
         }
         let names: Vec<TableName> = window.parts.keys().cloned().collect();
         for name in names {
+            self.hold(&name, &mut window).await?;
             let target = self.tables.get(&name)?;
             let parts = window.parts.get(&name).map(Vec::as_slice).unwrap_or_default();
             let rows = combine(parts, &window.outcomes, &target.schema, target.committed)?;
@@ -51,6 +52,21 @@ impl Worker {
                 self.keys.insert(key.clone(), outcome.known());
             }
             outcome.answer();
+        }
+        Ok(())
+    }
+
+    /// Refuses the rows that break a constraint of their table; the others of their body land.
+    async fn hold(&self, name: &TableName, window: &mut Window) -> Result<()> {
+        let Some(table) = self.tables.get(name)?.table.clone() else { return Ok(()) };
+        for at in 0..window.parts.get(name).map_or(0, Vec::len) {
+            let Some(part) = window.parts.get(name).and_then(|parts| parts.get(at)) else { continue };
+            match table.violations(&part.rows).await {
+                Ok(rejects) => window.refuse_rows(name, at, &rejects)?,
+                // Told again, for all of them, where they are added.
+                Err(Error::Config(_) | Error::Data { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub(super) struct Target {
     pub committed: u64,
     /// Whether it has rows that wait for their commit.
     pub dirty: bool,
-    table: Option<Arc<dyn TableWriter>>,
+    pub table: Option<Arc<dyn TableWriter>>,
 }
 
 /// A measurement, in the client's own words.

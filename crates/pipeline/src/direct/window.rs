@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
-use arrow::compute::{cast, concat};
+use arrow::compute::{cast, concat, filter_record_batch};
 use arrow::datatypes::{FieldRef, Schema};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use twinlake_contracts::{
     BodyFormat, DecodedBody, Error, INGESTED_AT, IntakeError, Message, Precision, Receipt, RefusedPart,
-    Result, SEQUENCE, TableName, timestamp_type,
+    Rejects, Result, SEQUENCE, TableName, timestamp_type,
 };
 
 use super::budget::Held;
@@ -172,6 +173,30 @@ impl Window {
         arrays.push(Arc::new(received.with_data_type(timestamp_type())));
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
         self.parts.entry(table.clone()).or_default().push(Part { outcome, rows });
+        Ok(())
+    }
+
+    /// Takes back rows of a body that may not land; `part` is its place among those of the table.
+    pub fn refuse_rows(&mut self, table: &TableName, part: usize, rejects: &Rejects) -> Result<()> {
+        let part = self.parts.get_mut(table).and_then(|parts| parts.get_mut(part));
+        let Some(part) = part.filter(|_| !rejects.0.is_empty()) else { return Ok(()) };
+        let Some(outcome) = self.outcomes.get_mut(part.outcome) else { return Ok(()) };
+        let mut keep = vec![true; part.rows.num_rows()];
+        for reject in &rejects.0 {
+            let row = reject.index as usize;
+            if let Some(keep) = keep.get_mut(row) {
+                *keep = false;
+            }
+            outcome.rows -= 1;
+            let refused = RefusedPart {
+                place: 0,
+                reason: Arc::clone(&reject.reason),
+                detail: reject.detail.clone(),
+                text: row_text(&part.rows, row),
+            };
+            outcome.refused.push((refused, Some(table.clone())));
+        }
+        part.rows = filter_record_batch(&part.rows, &BooleanArray::from(keep))?;
         Ok(())
     }
 
