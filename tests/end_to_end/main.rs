@@ -4,6 +4,7 @@
 //! here a missing one is a failure, never a silent skip.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod alter;
 mod apply;
 mod catalog;
 mod command_line;

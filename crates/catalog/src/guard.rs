@@ -29,7 +29,6 @@ pub const REASON: &str = "quality";
 
 /// Holds the rows of one run to the rules of their tables, and counts.
 pub struct Guard {
-    catalog: Arc<Catalog>,
     engine: Arc<dyn SqlEngine>,
     /// The definitions that hold, with the constraints that the tables have besides.
     definitions: BTreeMap<TableName, Arc<TableDefinition>>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use twinlake_contracts::{Error, Intake, TableStore};
 use twinlake_formats::Bodies;
+use twinlake_lake::{CacheStats, Lake};
 use twinlake_pipeline::{DirectIngest, DirectOptions, SourceKind};
 use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
@@ -50,6 +51,9 @@ impl Doorway {
         let service = Service::start(service, engine, twins, taking).await?;
         if let Some(intake) = &intake {
             measure(&service, intake);
+        }
+        if town.lake.cache_stats().is_some() {
+            measure_cache(&service, &town.lake);
         }
         let counted = Arc::clone(&broker);
         service.metrics().report("mqtt_connections", "MQTT connections that are open", move || {
@@ -153,6 +157,25 @@ fn measure(service: &Running, intake: &Arc<DirectIngest>) {
     service.metrics().report("ingest_busy", "Bodies sent away because too much waited", move || {
         vec![(Vec::new(), busy.busy() as f64)]
     });
+}
+
+/// Gauges of the cache of data files.
+fn measure_cache(service: &Running, lake: &Arc<Lake>) {
+    type Read = fn(&CacheStats) -> u64;
+    let gauges: [(&str, &str, Read); 6] = [
+        ("cache_hits", "Blocks of data files that the cache had", |stats| stats.hits),
+        ("cache_misses", "Blocks of data files that the object store was asked for", |stats| stats.misses),
+        ("cache_served_bytes", "Bytes of data files from the cache", |stats| stats.bytes_served),
+        ("cache_fetched_bytes", "Bytes of data files from the object store", |stats| stats.bytes_fetched),
+        ("cache_requests", "Requests to the object store for data files", |stats| stats.requests),
+        ("cache_memory_bytes", "Memory of the cache", |stats| stats.memory_bytes),
+    ];
+    for (name, help, read) in gauges {
+        let lake = Arc::clone(lake);
+        service.metrics().report(name, help, move || {
+            lake.cache_stats().iter().map(|stats| (Vec::new(), read(stats) as f64)).collect()
+        });
+    }
 }
 
 /// Serves until Ctrl-C.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 use twinlake_contracts::{Error, Place};
+use twinlake_lake::CacheOptions;
 use twinlake_sources::BrokerOptions;
 
 use crate::WrongUse;
@@ -26,6 +27,9 @@ pub struct ConfigFile {
     /// What is done to the tables beside.
     #[serde(default)]
     upkeep: UpkeepSettings,
+    /// How much is kept of the data files of a lake on an object store.
+    #[serde(default)]
+    cache: CacheSettings,
     /// Pipelines that `serve` runs, relative to the file.
     #[serde(default)]
     pipelines: Vec<PathBuf>,
@@ -38,6 +42,30 @@ pub struct ConfigFile {
     lineage: LineageSettings,
     /// A folder of scenarios, relative to the file.
     scenarios: Option<PathBuf>,
+}
+
+/// `[cache]`: how much is kept of the data files of a lake on an object store.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSettings {
+    /// Mebibytes in memory (default 256); 0 is no cache at all.
+    memory_mib: Option<usize>,
+    /// Mebibytes on disk (default 0: none).
+    disk_mib: Option<usize>,
+    /// The folder of the disk tier, relative to the file.
+    folder: Option<PathBuf>,
+}
+
+impl CacheSettings {
+    fn options(&self, beside: impl Fn(&PathBuf) -> PathBuf) -> CacheOptions {
+        let standard = CacheOptions::default();
+        let bytes = |mebibytes: usize| mebibytes.saturating_mul(1 << 20);
+        CacheOptions {
+            memory_bytes: self.memory_mib.map_or(standard.memory_bytes, bytes),
+            disk_bytes: self.disk_mib.map_or(standard.disk_bytes, bytes),
+            folder: self.folder.as_ref().map_or(standard.folder, beside),
+        }
+    }
 }
 
 /// `[lineage]`: where OpenLineage events go.
@@ -76,6 +104,8 @@ pub struct Settings {
     pub broker: BrokerOptions,
     /// What processes that run pipelines or serve do to the tables beside.
     pub upkeep: UpkeepSettings,
+    /// How much is kept of the data files of a lake on an object store.
+    pub cache: CacheOptions,
     doors: Doors,
 }
 
@@ -104,6 +134,7 @@ impl Settings {
             scenarios: file.scenarios.as_ref().map(beside),
             broker: file.broker,
             upkeep: file.upkeep,
+            cache: file.cache.options(&beside),
             doors: Doors { http: file.http, postgres: file.postgres, mqtt: file.mqtt },
         })
     }

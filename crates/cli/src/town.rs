@@ -29,7 +29,8 @@ pub struct Town {
 impl Town {
     /// Opens the lake of the settings with the twin models and scenarios that hold there.
     pub async fn open(settings: &Settings) -> Result<Self> {
-        let lake = Lake::open(&settings.lake, LakeOptions::default()).await?;
+        let options = LakeOptions { cache: settings.cache.clone(), ..LakeOptions::default() };
+        let lake = Lake::open(&settings.lake, options).await?;
         let engine = Engine::new(Arc::clone(&lake));
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use twinlake_contracts::{Error, MessageLog, Result, TableName, TableSpec, TableStore, TableWriter};
 
+use crate::cache::{BlockCache, CacheStats};
 use crate::meta::{RunObserver, RunRecord};
 use crate::storage::{LakeOptions, Storage};
 use crate::table::LakeTable;
@@ -22,6 +23,7 @@ const OPEN_AT_ONCE: usize = 8;
 /// A lake, opened. Share it with `Arc`; everything works from any task.
 pub struct Lake {
     storage: Storage,
+    cache: Option<Arc<BlockCache>>,
     options: LakeOptions,
     tables: RwLock<BTreeMap<TableName, Arc<LakeTable>>>,
     /// Told of every run that is recorded.
@@ -44,9 +46,11 @@ impl Lake {
     }
 
     /// A lake over an opened place.
-    pub(crate) async fn over(storage: Storage, options: LakeOptions) -> Result<Arc<Self>> {
+    pub(crate) async fn over(mut storage: Storage, options: LakeOptions) -> Result<Arc<Self>> {
+        let cache = storage.cached(&options.cache).await;
         let lake = Self {
             storage,
+            cache,
             options,
             tables: RwLock::new(BTreeMap::new()),
             observer: OnceLock::new(),
@@ -71,6 +75,11 @@ impl Lake {
     /// The lake's address, without credentials.
     pub fn location(&self) -> String {
         self.storage.url.to_string()
+    }
+
+    /// What the cache of data files did so far; `None` for a lake that has none.
+    pub fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
     }
 
     fn known(&self) -> RwLockReadGuard<'_, BTreeMap<TableName, Arc<LakeTable>>> {
@@ -173,6 +182,9 @@ impl Lake {
             if fresh_rows > 0 {
                 tracing::warn!(table = %table.name(), fresh_rows, "rows were not committed when the lake closed");
             }
+        }
+        if let Some(cache) = &self.cache {
+            cache.close().await;
         }
         Ok(())
     }

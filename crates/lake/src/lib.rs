@@ -13,6 +13,7 @@
 //! Layout of a lake: `<schema>/<table>/` Delta tables, `_state/<pipeline>/<sequence>` operator states,
 //! `_log/<pipeline>/` durable logs (always on a local disk).
 
+mod cache;
 mod cost;
 mod durable;
 mod error;
@@ -24,6 +25,7 @@ mod storage;
 mod table;
 mod upkeep;
 
+pub use cache::{CacheOptions, CacheStats};
 pub use cost::{CpuMeter, set_who, who};
 pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};

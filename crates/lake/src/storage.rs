@@ -10,6 +10,7 @@ use object_store::prefix::PrefixStore;
 use twinlake_contracts::{Error, Result, TableName};
 use url::Url;
 
+use crate::cache::{BlockCache, CacheOptions, CachedStore};
 use crate::durable::{DurableLocal, create_directory};
 use crate::error;
 use crate::log::LogOptions;
@@ -31,6 +32,8 @@ pub struct LakeOptions {
     pub checkpoint_interval: u64,
     /// Settings for the object store (`aws_region`, `aws_endpoint`, …), before those of the environment.
     pub storage: Vec<(String, String)>,
+    /// What is kept of the data files of a lake on an object store; a local lake needs none.
+    pub cache: CacheOptions,
 }
 
 impl Default for LakeOptions {
@@ -41,6 +44,7 @@ impl Default for LakeOptions {
             fresh_limit_bytes: 1 << 30,
             checkpoint_interval: 50,
             storage: Vec::new(),
+            cache: CacheOptions::default(),
         }
     }
 }
@@ -72,6 +76,16 @@ impl Storage {
             Ok(url) if url.scheme().len() > 1 => Self::remote(url, options),
             _ => Self::local(PathBuf::from(text)),
         }
+    }
+
+    /// Reads data files through a cache, if the lake lies on an object store.
+    pub(crate) async fn cached(&mut self, options: &CacheOptions) -> Option<Arc<BlockCache>> {
+        if self.url.scheme() == "file" {
+            return None;
+        }
+        let cache = BlockCache::open(options).await?;
+        self.root = Arc::new(CachedStore::new(Arc::clone(&self.root), Arc::clone(&cache)));
+        Some(cache)
     }
 
     fn local(path: PathBuf) -> Result<Self> {

