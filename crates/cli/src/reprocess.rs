@@ -1,6 +1,8 @@
 //! `twinlake reprocess`: past messages through a pipeline again.
 
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fmt::Write as _;

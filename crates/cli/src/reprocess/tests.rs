@@ -25,7 +25,7 @@ impl Numbers {
 }
 
 /// A capture: a message a second, some late, some doubled, some broken, some with wild values.
-fn capture(count: u64, seed: u64) -> String {
+pub(super) fn capture(count: u64, seed: u64) -> String {
     let mut numbers = Numbers(seed);
     let mut text = String::new();
     for second in 0..count {
@@ -77,7 +77,7 @@ const CHAINS: [(&str, bool); 4] = [
     ),
 ];
 
-fn file(chain: &str, limit: u32) -> String {
+pub(super) fn file(chain: &str, limit: u32) -> String {
     format!(
         "name = \"plant\"\n[settings]\nmicro_batch_messages = 64\nmax_uncommitted_rows = 150\n\
          [sources.reading]\ntype = \"files\"\npath = \"readings.txt\"\nline = \"time topic payload\"\n\
@@ -104,7 +104,7 @@ async fn town(folder: &Path) -> (Settings, Town) {
     (settings, town)
 }
 
-async fn stream(folder: &Path) {
+pub(super) async fn stream(folder: &Path) {
     let (_, town) = town(folder).await;
     let plan = pipelines::load(&folder.join("plant.toml"), &town.engine, &[]).await.unwrap();
     pipelines::start(&town, plan).await.unwrap().finish().await.unwrap();
@@ -112,7 +112,7 @@ async fn stream(folder: &Path) {
 }
 
 /// Every row of both tables, in a fixed order.
-async fn content(folder: &Path) -> Vec<String> {
+pub(super) async fn content(folder: &Path) -> Vec<String> {
     let (_, town) = town(folder).await;
     let mut rows = Vec::new();
     for sql in [
@@ -133,7 +133,7 @@ async fn content(folder: &Path) -> Vec<String> {
     rows
 }
 
-fn choice(folder: &Path) -> ReprocessOptions {
+pub(super) fn choice(folder: &Path) -> ReprocessOptions {
     ReprocessOptions {
         file: folder.join("plant.toml"),
         from: None,
@@ -149,7 +149,7 @@ fn choice(folder: &Path) -> ReprocessOptions {
     }
 }
 
-async fn reprocess(folder: &Path, options: &ReprocessOptions) -> ReprocessReport {
+pub(super) async fn reprocess(folder: &Path, options: &ReprocessOptions) -> ReprocessReport {
     let (_, town) = town(folder).await;
     let plan = pipelines::load(&options.file, &town.engine, &[]).await.unwrap();
     let (_stop, stopped) = watch::channel(false);
