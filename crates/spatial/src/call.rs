@@ -19,7 +19,7 @@ use geo::Geometry;
 
 use crate::definition::{Kind, Parameter, list_of};
 use crate::geometry;
-use crate::prepared::shape::{Held, Shape as Prepared};
+use crate::prepared::shape::Shape as Prepared;
 use crate::shape::Shape;
 
 /// The arguments of one call over `rows` rows.
@@ -178,14 +178,41 @@ impl<'a> Call<'a> {
     where
         C: FromIterator<Option<T>> + Array + 'static,
     {
-        let column = |index| {
-            Ok::<_, DataFusionError>(PreparedColumn { values: self.bytes(index)?, constant: OnceCell::new() })
-        };
-        let (left, right) = (column(0)?, column(1)?);
-        self.rows::<C, T>(|row| match (left.get(self, row)?, right.get(self, row)?) {
-            (Some(a), Some(b)) => compute(&a, &b, row),
-            _ => Ok(None),
-        })
+        let (left, right) = (self.bytes(0)?, self.bytes(1)?);
+        let (a, b) = (self.prepared(&left)?, self.prepared(&right)?);
+        // A constant is looked at once, not row by row: for points that is a good part of the work.
+        match (&a, &b) {
+            (Some(a), Some(b)) => self.rows::<C, T>(|row| compute(a, b, row)),
+            (Some(a), None) => self.rows::<C, T>(|row| match right.get(row) {
+                Some(bytes) => compute(a, &self.read(bytes)?, row),
+                None => Ok(None),
+            }),
+            (None, Some(b)) => self.rows::<C, T>(|row| match left.get(row) {
+                Some(bytes) => compute(&self.read(bytes)?, b, row),
+                None => Ok(None),
+            }),
+            (None, None) => self.rows::<C, T>(|row| match (left.get(row), right.get(row)) {
+                (Some(a), Some(b)) => compute(&self.read(a)?, &self.read(b)?, row),
+                _ => Ok(None),
+            }),
+        }
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Prepared> {
+        match geometry::plain_point(bytes) {
+            Some(at) => Ok(Prepared::Point(at)),
+            None => self.data(Prepared::read(bytes)),
+        }
+    }
+
+    /// The constant of a column, prepared for the rows that it meets; `None` for a null and for a column of many values.
+    fn prepared(&self, column: &Values<&BinaryArray>) -> Result<Option<Prepared>> {
+        let Some(bytes) = column.constant().filter(|_| self.rows > 0) else { return Ok(None) };
+        let decoded = self.read(bytes)?;
+        if self.rows >= WORTH_PREPARING {
+            decoded.prepare();
+        }
+        Ok(Some(decoded))
     }
 
     /// Computes each row from the first argument with all its coordinates; null in, null out.
@@ -248,29 +275,6 @@ impl<A: ArrayAccessor> Values<A> {
 
 /// So few rows are not worth preparing a constant for.
 const WORTH_PREPARING: usize = 8;
-
-/// A column of geometries to be held against others; a constant is prepared once.
-struct PreparedColumn<'a> {
-    values: Values<&'a BinaryArray>,
-    constant: OnceCell<Prepared>,
-}
-
-impl PreparedColumn<'_> {
-    fn get(&self, call: &Call<'_>, row: usize) -> Result<Option<Held<'_>>> {
-        let Some(bytes) = self.values.get(row) else { return Ok(None) };
-        if !self.values.constant {
-            return Ok(Some(Held::Own(call.data(Prepared::read(bytes))?)));
-        }
-        if let Some(known) = self.constant.get() {
-            return Ok(Some(Held::Kept(known)));
-        }
-        let decoded = call.data(Prepared::read(bytes))?;
-        if call.rows >= WORTH_PREPARING {
-            decoded.prepare();
-        }
-        Ok(Some(Held::Kept(self.constant.get_or_init(|| decoded))))
-    }
-}
 
 /// A column of geometries; a constant is decoded once.
 pub(crate) struct Geometries<'a> {
