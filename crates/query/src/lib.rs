@@ -19,6 +19,8 @@ mod engine;
 mod error;
 mod files;
 mod geo_parquet;
+#[cfg(test)]
+mod join_pruning_tests;
 mod lineage;
 mod meta_schemas;
 mod micro_batch;

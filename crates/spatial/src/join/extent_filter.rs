@@ -4,23 +4,25 @@
 //! side is a scan of Parquet files that hold, beside a geometry `g`, its boxes in columns `_g_xmin`, `_g_ymin`, `_g_xmax`,
 //! `_g_ymax`, row groups and files whose statistics lie apart from all of them are not read. The filter is a dynamic one of
 //! DataFusion: `EXPLAIN` shows it as the scan's predicate, `EXPLAIN ANALYZE` with the boxes in it. A scan of a Delta table
-//! knows of the columns that are asked for alone, so its files are not filtered.
+//! knows of the columns that are asked for alone: it is told of the boxes, which files that have none of them leave unknown.
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::conjunction;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, Column, DynamicFilterPhysicalExpr, IsNullExpr, Literal, lit,
 };
+use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -32,6 +34,8 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::union::UnionExec;
+
+use twinlake_contracts::is_geometry;
 
 use super::exec::SpatialJoinExec;
 use super::filter::Expr;
@@ -54,7 +58,7 @@ impl PhysicalOptimizerRule for PushExtents {
             let Some(join) = plan.downcast_ref::<SpatialJoinExec>() else { return Ok(Transformed::no(plan)) };
             let Some(geometry) = join.filterable_geometry() else { return Ok(Transformed::no(plan)) };
             let mut filters = Vec::new();
-            Ok(match push(join.right(), geometry, &mut filters)? {
+            Ok(match push(join.right(), geometry, false, &mut filters)? {
                 Some(right) => Transformed::yes(Arc::new(join.with_filters(right, filters)) as _),
                 None => Transformed::no(plan),
             })
@@ -138,23 +142,28 @@ impl ExtentFilter {
 fn push(
     plan: &Arc<dyn ExecutionPlan>,
     column: usize,
+    delta: bool,
     filters: &mut Vec<ExtentFilter>,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(source) = plan.downcast_ref::<DataSourceExec>() {
         let scan = source.data_source().downcast_ref::<FileScanConfig>();
-        let pushed = scan.and_then(|scan| into_scan(scan, column, filters));
+        let pushed = match scan {
+            Some(scan) if delta => widened(scan, column)?.and_then(|scan| into_scan(&scan, column, filters)),
+            Some(scan) => into_scan(scan, column, filters),
+            None => None,
+        };
         return Ok(pushed.map(|scan| DataSourceExec::from_data_source(scan) as _));
     }
     if plan.is::<UnionExec>() {
         let mut children = Vec::new();
         let before = filters.len();
         for child in plan.children() {
-            children.push(push(child, column, filters)?.unwrap_or_else(|| Arc::clone(child)));
+            children.push(push(child, column, delta, filters)?.unwrap_or_else(|| Arc::clone(child)));
         }
         return if filters.len() == before { Ok(None) } else { with_children(plan, children).map(Some) };
     }
     let Some((child, below)) = single_input(plan, column) else { return Ok(None) };
-    match push(&child, below, filters)? {
+    match push(&child, below, delta || is_delta(plan), filters)? {
         Some(child) => with_children(plan, vec![child]).map(Some),
         None => Ok(None),
     }
@@ -178,14 +187,17 @@ fn single_input(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<(Arc<dyn
             return None;
         }
         column
-    } else if plan.name() == "DeltaScanExec" && matches!(plan.cardinality_effect(), CardinalityEffect::Equal)
-    {
+    } else if is_delta(plan) && matches!(plan.cardinality_effect(), CardinalityEffect::Equal) {
         // With deletion vectors, for which it counts rows, the effect is another.
         child.schema().index_of(plan.schema().field(column).name()).ok()?
     } else {
         return None;
     };
     Some((Arc::clone(child), below))
+}
+
+fn is_delta(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.name() == "DeltaScanExec"
 }
 
 fn with_children(
@@ -228,6 +240,92 @@ fn into_scan(
     let source = parquet.with_predicate(conjunction(predicate));
     filters.push(ExtentFilter { dynamic, columns, single });
     Some(FileScanConfigBuilder::from(scan.clone()).with_source(Arc::new(source)).build())
+}
+
+/// A scan of a Delta table that knows of the boxes beside the geometry of a column, as single floats behind the other
+/// columns of its files; what it gives stays the same. `None` when the column is no geometry or the scan is of another make.
+fn widened(scan: &FileScanConfig, column: usize) -> Result<Option<FileScanConfig>> {
+    let Some(parquet) = scan.file_source().downcast_ref::<ParquetSource>() else { return Ok(None) };
+    let table = parquet.table_schema();
+    let file = table.file_schema();
+    let place = match parquet.projection() {
+        Some(projection) => {
+            let expression = projection.as_ref().get(column).map(|one| &one.expr);
+            expression.and_then(|expression| Some(expression.downcast_ref::<Column>()?.index()))
+        }
+        None => Some(column),
+    };
+    let geometry = place.and_then(|place| file.fields().get(place)).filter(|field| is_geometry(field));
+    let Some(geometry) = geometry else { return Ok(None) };
+    let names = ENDS.map(|end| format!("_{}_{end}", geometry.name()));
+    if names.iter().all(|name| file.column_with_name(name).is_some()) {
+        return Ok(Some(scan.clone()));
+    }
+    if !scan.output_ordering.is_empty() || names.iter().any(|name| file.column_with_name(name).is_some()) {
+        return Ok(None);
+    }
+    let before = file.fields().len();
+    let boxes = names.iter().map(|name| Arc::new(Field::new(name, DataType::Float32, true)));
+    let fields: Vec<_> = file.fields().iter().cloned().chain(boxes).collect();
+    let wider = Schema::new_with_metadata(fields, file.metadata().clone());
+    let table = TableSchema::builder(Arc::new(wider))
+        .with_table_partition_cols(table.table_partition_cols().to_vec())
+        .with_virtual_columns(table.virtual_columns().clone())
+        .build();
+    // What lies behind the columns of the files moves.
+    let moved = |expression: Expr| {
+        expression
+            .transform(|expression| {
+                Ok(match expression.downcast_ref::<Column>() {
+                    Some(column) if column.index() >= before => {
+                        Transformed::yes(
+                            Arc::new(Column::new(column.name(), column.index() + ENDS.len())) as Expr
+                        )
+                    }
+                    _ => Transformed::no(expression),
+                })
+            })
+            .data()
+    };
+    let mut source =
+        ParquetSource::new(table).with_table_parquet_options(parquet.table_parquet_options().clone());
+    if let Some(factory) = parquet.parquet_file_reader_factory() {
+        source = source.with_parquet_file_reader_factory(Arc::clone(factory));
+    }
+    if let Some(predicate) = parquet.filter() {
+        source = source.with_predicate(moved(predicate)?);
+    }
+    let mut source: Arc<dyn FileSource> = Arc::new(source);
+    if let Some(projection) = parquet.projection() {
+        let moved: Result<Vec<ProjectionExpr>> = projection
+            .iter()
+            .map(|one| Ok(ProjectionExpr::new(moved(Arc::clone(&one.expr))?, one.alias.clone())))
+            .collect();
+        let Some(projected) = source.try_pushdown_projection(&ProjectionExprs::new(moved?))? else {
+            return Ok(None);
+        };
+        source = projected;
+    }
+    let unknown = |statistics: &Statistics| {
+        let mut statistics = statistics.clone();
+        if statistics.column_statistics.len() >= before {
+            let more = std::iter::repeat_with(ColumnStatistics::new_unknown).take(ENDS.len());
+            statistics.column_statistics.splice(before..before, more);
+        }
+        statistics
+    };
+    let groups = scan.file_groups.iter().map(|group| {
+        let files = group.iter().map(|file| {
+            let mut file = file.clone();
+            file.statistics = file.statistics.as_deref().map(|own| Arc::new(unknown(own)));
+            file
+        });
+        FileGroup::new(files.collect())
+    });
+    let groups = groups.collect();
+    let statistics = unknown(&scan.statistics());
+    let builder = FileScanConfigBuilder::from(scan.clone()).with_source(source);
+    Ok(Some(builder.with_file_groups(groups).with_statistics(statistics).build()))
 }
 
 #[cfg(test)]
