@@ -13,6 +13,7 @@
 //! - [`Engine`] is also the [`SqlEngine`](twinlake_contracts::SqlEngine) of pipelines: the same functions, no tables
 //!   of the lake.
 
+mod aggregates;
 mod arguments;
 mod catalog;
 mod engine;

@@ -20,6 +20,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use twinlake_contracts::{ColumnEdge, Error, Result, SqlEngine};
 
+use crate::aggregates;
 use crate::engine::Engine;
 use crate::lineage::column_lineage;
 use crate::row_wise::{carry, is_row_wise, unrepeatable};
@@ -138,7 +139,7 @@ impl Prepared {
             slots.push(slot);
         }
         let state = context.state();
-        let mut plan = state.statement_to_plan(query(sql)?).await.map_err(failed)?;
+        let mut plan = aggregates::plan(&state, query(sql)?).await.map_err(failed)?;
         if let Some(function) = unrepeatable(&plan).map_err(failed)? {
             return Err(Error::config(format!(
                 "{function}() differs from run to run, but a pipeline must give the same rows again"
@@ -327,7 +328,7 @@ impl SqlEngine for MicroBatches {
             let slot = Arc::new(Slot { schema: Arc::clone(schema), rows: Mutex::default() });
             context.register_table(TableReference::bare(name.as_str()), slot as _).map_err(failed)?;
         }
-        let plan = context.state().statement_to_plan(query(sql)?).await.map_err(failed)?;
+        let plan = aggregates::plan(&context.state(), query(sql)?).await.map_err(failed)?;
         column_lineage(&plan).map(Some).map_err(failed)
     }
 

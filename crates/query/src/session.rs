@@ -10,6 +10,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use twinlake_contracts::{Error, Result};
 
+use crate::aggregates;
 use crate::catalog::LakeCatalog;
 use crate::engine::Engine;
 use crate::settings::Tense;
@@ -78,8 +79,8 @@ impl Session {
             self.catalog.reads_files() && matches!(statement, Statement::CreateExternalTable(_));
         let statement = if names_a_file { statement } else { prepare_statement(statement)? };
         self.engine.refresh().await?;
-        let plan =
-            self.context.state().statement_to_plan(statement).await.map_err(|error| self.error(error))?;
+        let state = self.context.state();
+        let plan = aggregates::plan(&state, statement).await.map_err(|error| self.error(error))?;
         SQLOptions::new()
             .with_allow_ddl(names_a_file)
             .with_allow_dml(false)

@@ -49,7 +49,7 @@ pub(crate) static SYM_DIFFERENCE: Definition = Definition::new(
 
 pub(crate) static UNION: Definition = Definition::new(
     "st_union",
-    "All that is in a or b, without borders between; of a list all its members (st_union_agg is the aggregate)",
+    "All that is in a or b, without borders between; of a list all its members; over a group it is the aggregate st_union_agg",
     &[&[("geometries", Kind::Geometries)], &[A, B], &[A, B, GRID]],
     Output::Geometry,
     |call| {
