@@ -19,6 +19,8 @@ mod call;
 mod conformance;
 mod definition;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod geometry;
 mod join;
 mod metric;

@@ -1,0 +1,6 @@
+//! Any bytes as a call of any geometry function: an answer or an error, never a panic.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = twinlake_spatial::fuzzing::exercise(data);
+});
