@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::tests::{capture, choice, content, reprocess, stream};
+use super::tests::{capture, choice, content, file, reprocess, stream};
 use super::*;
 
 /// How the stream is cut.
@@ -101,7 +101,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 fn write(folder: &Path, case: &Case, cut: &Cut) {
     std::fs::write(folder.join("readings.txt"), capture(220, case.seed)).unwrap();
-    let text = super::tests::file(&case.chain, 100).replace(
+    let text = file(&case.chain, 100).replace(
         "micro_batch_messages = 64\nmax_uncommitted_rows = 150",
         &format!("micro_batch_messages = {}\nmax_uncommitted_rows = {}", cut.micro_batch, cut.uncommitted),
     );
