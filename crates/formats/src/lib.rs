@@ -14,6 +14,7 @@ mod geojson;
 mod json;
 mod json_rows;
 mod line_protocol;
+pub mod line_toml;
 mod osm_buildings;
 mod osm_file;
 mod osm_pbf;

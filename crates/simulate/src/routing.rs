@@ -1,0 +1,9 @@
+//! Shortest ways on the road graph: what `route`, `isochrone` and `accessibility` share.
+
+pub(crate) mod hierarchy;
+mod order;
+pub(crate) mod roads;
+pub(crate) mod sweep;
+
+#[cfg(test)]
+mod tests;
