@@ -11,6 +11,7 @@ mod bodies;
 mod columns;
 mod csv;
 mod geojson;
+pub mod gtfs;
 mod json;
 mod json_rows;
 mod line_protocol;

@@ -14,6 +14,7 @@ use crate::columns::Table;
 use crate::route::{road_parameters, road_tables};
 use crate::routing::roads::{Roads, hour, in_units, weight_column};
 use crate::routing::sweep::{LANES, Sweep};
+use crate::transit::journeys;
 
 /// Nodes and parts of links within limits of cost from origins, exact.
 ///
@@ -27,7 +28,8 @@ impl Operator for Isochrone {
         let mut inputs = road_tables();
         inputs.push(TableShape {
             role: "origins",
-            description: "Where to start, a row a node.",
+            description: "Where to start, a row a node. In the mode transit: stop_id (Utf8), or longitude and latitude \
+                          (Float64, degrees), and departure_s if wanted.",
             columns: vec![("node_id", "Int64", "the node")],
         });
         let mut parameters = road_parameters();
@@ -43,13 +45,16 @@ impl Operator for Isochrone {
             "",
             json!(false),
         ));
+        parameters.extend(journeys::transit_parameters());
+        inputs.extend(journeys::timetable_tables());
         OperatorSpec {
             name: "isochrone",
             version: "1",
             description: "Which nodes, and which parts of links, lie within limits of travel time (or another weight) \
                           of each origin.",
             source: "PHAST: Delling, Goldberg, Nowatzyk, Werneck (2013), Journal of Parallel and Distributed \
-                     Computing 73, 940-952, on customizable contraction hierarchies: Dibbelt, Strasser, Wagner (2016)",
+                     Computing 73, 940-952, on customizable contraction hierarchies: Dibbelt, Strasser, Wagner (2016); transit: RAPTOR (Delling, \
+                     Pajor, Werneck 2015)",
             inputs,
             outputs: vec![
                 TableShape {
@@ -89,8 +94,11 @@ impl Operator for Isochrone {
         progress: Progress<'_>,
     ) -> Result<Outcome> {
         let parameters = self.describe().resolve(parameters)?;
-        let roads = Roads::read(city, &weight_column(&parameters)?)?;
         let limits = limits(&parameters["limits"])?;
+        if journeys::wants_transit(&parameters)? {
+            return journeys::isochrone(city, &parameters, &limits);
+        }
+        let roads = Roads::read(city, &weight_column(&parameters)?)?;
         let towards = flag(&parameters, "towards")?;
         let origins = read_nodes("origins", city.table("origins")?, "node_id", &roads)?;
         let weights = roads.arc_weights(hour(&parameters)?);

@@ -19,6 +19,7 @@ mod routing;
 mod shortest_path;
 mod stride;
 mod traffic_assignment;
+mod transit;
 
 use twinlake_contracts::OperatorRegistry;
 

@@ -14,6 +14,7 @@ use twinlake_contracts::{
 use crate::columns::Table;
 use crate::routing::hierarchy::Weighted;
 use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::transit::journeys;
 
 /// Shortest ways by customizable contraction hierarchies, exact: the same as Dijkstra's.
 ///
@@ -82,7 +83,9 @@ impl Operator for Route {
         let mut inputs = road_tables();
         inputs.push(TableShape {
             role: "demand",
-            description: "The pairs to find ways for.",
+            description: "The pairs to find ways for. In the mode transit: origin and destination are stops or stations \
+                          (Utf8), or origin_longitude, origin_latitude, destination_longitude, destination_latitude \
+                          (Float64, degrees) are places; departure_s (seconds after midnight) may be left out.",
             columns: vec![
                 ("origin", "Int64", "node where the way begins"),
                 ("destination", "Int64", "node where it ends"),
@@ -96,14 +99,18 @@ impl Operator for Route {
             unit: "",
             default: json!(false),
         });
+        parameters.extend(journeys::transit_parameters());
+        inputs.extend(journeys::timetable_tables());
         OperatorSpec {
             name: "route",
             version: "1",
             description: "The shortest way from node to node on the road graph, by travel time or another weight, in \
-                          the hour and the scenario.",
+                          the hour and the scenario; in the mode transit the journey on foot and by public transport \
+                          that arrives first.",
             source: "Customizable contraction hierarchies: Dibbelt, Strasser, Wagner (2016), ACM Journal of \
                      Experimental Algorithmics 21, 1.5; order: inertial flow (Schild, Sommer 2015) by place, else \
-                     minimum degree (Tinney, Walker 1967)",
+                     minimum degree (Tinney, Walker 1967); transit: RAPTOR (Delling, Pajor, Werneck 2015), \
+                     Transportation Science 49, 591-604",
             inputs,
             outputs: vec![
                 TableShape {
@@ -138,6 +145,37 @@ impl Operator for Route {
                         ("cost", "Float64", "the weight from the origin to its end"),
                     ],
                 },
+                TableShape {
+                    role: "journeys",
+                    description: "Mode transit: a row a pair, in the order of 'demand'.",
+                    columns: vec![
+                        ("origin", "Utf8", "stop, or longitude and latitude"),
+                        ("destination", "Utf8", "stop, or longitude and latitude"),
+                        ("departure_s", "Int64", "seconds after midnight"),
+                        ("arrival_s", "Int64", "earliest, seconds after midnight; null: no journey"),
+                        ("duration_s", "Int64", "seconds; null: no journey"),
+                        ("rides", "Int64", "fewest that arrive then; null: no journey"),
+                    ],
+                },
+                TableShape {
+                    role: "legs",
+                    description: "Mode transit: a row a walk or ride of each journey.",
+                    columns: vec![
+                        ("row", "Int64", "which row of 'journeys', from 1"),
+                        ("sequence", "Int64", "which leg, from 1"),
+                        ("kind", "Utf8", "'walk' or 'ride'"),
+                        ("from_stop", "Utf8", "null: the origin"),
+                        ("to_stop", "Utf8", "null: the destination"),
+                        ("trip_id", "Utf8", "null: on foot"),
+                        ("route_id", "Utf8", "null: on foot"),
+                        ("departure_s", "Int64", "seconds after midnight"),
+                        (
+                            "arrival_s",
+                            "Int64",
+                            "seconds after midnight; of a walk to change: with the time to change",
+                        ),
+                    ],
+                },
             ],
             parameters,
         }
@@ -152,6 +190,9 @@ impl Operator for Route {
         progress: Progress<'_>,
     ) -> Result<Outcome> {
         let parameters = self.describe().resolve(parameters)?;
+        if journeys::wants_transit(&parameters)? {
+            return journeys::route(city, &parameters, progress);
+        }
         let roads = Roads::read(city, &weight_column(&parameters)?)?;
         let wants_paths = match &parameters["paths"] {
             Value::Bool(flag) => *flag,
