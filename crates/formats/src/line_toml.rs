@@ -178,7 +178,7 @@ struct Time {
     purpose: &'static str,
     product: Option<String>,
     previous: Option<String>,
-    time: TimeTable,
+    distribution: TimeTable,
 }
 
 /// The tables by role. An unknown key, a wrong type or a missing key is an error with file, line and, where there is one,
@@ -274,7 +274,7 @@ pub fn read_line(text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>
             ("vehicles", texts(line.transports.iter().map(|it| Some(it.vehicles.clone())))),
         ],
     )?;
-    let time = |value: fn(&TimeTable) -> Option<f64>| numbers(times.iter().map(|it| value(&it.time)));
+    let time = |value: fn(&TimeTable) -> Option<f64>| numbers(times.iter().map(|it| value(&it.distribution)));
     add(
         "times",
         vec![
@@ -282,7 +282,7 @@ pub fn read_line(text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>
             ("purpose", texts(times.iter().map(|it| Some(it.purpose.to_owned())))),
             ("product", texts(times.iter().map(|it| it.product.clone()))),
             ("previous_product", texts(times.iter().map(|it| it.previous.clone()))),
-            ("distribution", texts(times.iter().map(|it| Some(it.time.distribution.clone())))),
+            ("distribution", texts(times.iter().map(|it| Some(it.distribution.distribution.clone())))),
             ("value_s", time(|it| it.value_s)),
             ("mean_s", time(|it| it.mean_s)),
             ("deviation_s", time(|it| it.deviation_s)),
@@ -336,8 +336,14 @@ fn machine_columns(machines: &[MachineTable]) -> Vec<(&'static str, ArrayRef)> {
 fn times_of(line: &LineFile) -> Vec<Time> {
     let mut times = Vec::new();
     let mut add = |element: &str, purpose, products: [Option<&String>; 2], time: &TimeTable| {
-        let [product, previous] = products.map(|name| name.cloned());
-        times.push(Time { element: element.to_owned(), purpose, product, previous, time: time.clone() });
+        let [product, previous] = products.map(Option::<&String>::cloned);
+        times.push(Time {
+            element: element.to_owned(),
+            purpose,
+            product,
+            previous,
+            distribution: time.clone(),
+        });
     };
     for source in &line.sources {
         if let Some(time) = &source.interarrival {

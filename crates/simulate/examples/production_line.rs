@@ -159,7 +159,7 @@ fn tandem(means: &[f64], capacities: &[usize]) -> String {
     let mut text =
         String::from("[[sources]]\nname = 'raw'\noutput = 'b0'\n[[buffers]]\nname = 'b0'\ncapacity = 1\n");
     for (at, capacity) in capacities.iter().enumerate() {
-        let _ = write!(text, "[[buffers]]\nname = 'b{}'\ncapacity = {capacity}\n", at + 1);
+        let _ = writeln!(text, "[[buffers]]\nname = 'b{}'\ncapacity = {capacity}", at + 1);
     }
     machines(&mut text, means);
     text
@@ -168,7 +168,7 @@ fn tandem(means: &[f64], capacities: &[usize]) -> String {
 fn closed(means: &[f64], parts: usize) -> String {
     let mut text = format!("work_in_process_limit = {parts}\n[[sources]]\nname = 'raw'\noutput = 'b0'\n");
     for at in 0..means.len() {
-        let _ = write!(text, "[[buffers]]\nname = 'b{at}'\n");
+        let _ = writeln!(text, "[[buffers]]\nname = 'b{at}'");
     }
     machines(&mut text, means);
     text
@@ -177,9 +177,9 @@ fn closed(means: &[f64], parts: usize) -> String {
 fn machines(text: &mut String, means: &[f64]) {
     for (at, mean) in means.iter().enumerate() {
         let _ =
-            write!(text, "[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\nprocess = {}\n", exponential(*mean));
+            writeln!(text, "[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\nprocess = {}", exponential(*mean));
         if at + 1 < means.len() {
-            let _ = write!(text, "output = 'b{}'\n", at + 1);
+            let _ = writeln!(text, "output = 'b{}'", at + 1);
         }
     }
 }

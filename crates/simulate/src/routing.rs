@@ -2,6 +2,7 @@
 
 pub(crate) mod hierarchy;
 mod order;
+mod perfect;
 pub(crate) mod roads;
 pub(crate) mod sweep;
 

@@ -24,12 +24,13 @@ impl Agenda {
     #[inline]
     pub(super) fn set(&mut self, alarm: usize, time: f64) {
         self.time[alarm] = time;
-        let mut node = (self.leaves + alarm) / 2;
+        // The parent of a node is the node divided by two.
+        let mut node = (self.leaves + alarm) >> 1;
         while node >= 1 {
             let (left, right) = (self.winner[2 * node], self.winner[2 * node + 1]);
             self.winner[node] =
                 if self.time[right as usize] < self.time[left as usize] { right } else { left };
-            node /= 2;
+            node >>= 1;
         }
     }
 

@@ -35,6 +35,7 @@ enum Phase {
     Blocked,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own; most pairs of them occur")]
 struct Unit {
     station: usize,
     phase: Phase,

@@ -83,7 +83,7 @@ pub(super) struct Station {
     pub(super) setup: Vec<Vec<Option<Distribution>>>,
     /// A transport's empty trip to the part.
     pub(super) pickup: Option<Distribution>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<FailureSpec>,
     pub(super) scrap_share: f64,
     pub(super) rework_share: f64,
     pub(super) rework_to: Option<usize>,
@@ -91,7 +91,7 @@ pub(super) struct Station {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct FailureSpec {
     /// Whether the time to failure runs in calendar time; otherwise only while the machine processes.
     pub(super) calendar: bool,
     pub(super) to_failure: Distribution,
@@ -442,7 +442,7 @@ fn read_failure(
     crew: Option<&str>,
     names: &Names,
     times: &mut Times,
-) -> Result<Option<Failure>> {
+) -> Result<Option<FailureSpec>> {
     let to_failure = times.take(name, "time_to_failure", None, None);
     let to_repair = times.take(name, "time_to_repair", None, None);
     let crew = names.pool(user, crew)?;
@@ -452,7 +452,7 @@ fn read_failure(
             if to_failure.mean() <= 0.0 {
                 return Err(Error::config(format!("{user} has a time_to_failure of 0")));
             }
-            Ok(Some(Failure { calendar: clock == Some("calendar"), to_failure, to_repair, crew }))
+            Ok(Some(FailureSpec { calendar: clock == Some("calendar"), to_failure, to_repair, crew }))
         }
         (Some("operating" | "calendar"), ..) => {
             Err(Error::config(format!("{user} fails, but lacks time_to_failure or time_to_repair")))
@@ -505,7 +505,9 @@ fn read_transports(city: &Snapshot, names: &Names, times: &mut Times) -> Result<
 }
 
 /// The table `times`, by element, purpose, product and product before; and which of them somebody asked for.
-struct Times(BTreeMap<(String, String, Option<String>, Option<String>), (Distribution, bool)>);
+struct Times(BTreeMap<TimeKey, (Distribution, bool)>);
+
+type TimeKey = (String, String, Option<String>, Option<String>);
 
 impl Times {
     fn read(city: &Snapshot) -> Result<Self> {

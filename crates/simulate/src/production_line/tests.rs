@@ -1,5 +1,7 @@
 //! The operator against closed forms, a Markov chain, conservation laws and the tables of exact results.
 
+use std::fmt::Write as _;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use serde_json::json;
@@ -71,12 +73,12 @@ pub(super) fn tandem(machines: &[&str], capacities: &[usize]) -> String {
     let mut text =
         String::from("[[sources]]\nname = 'raw'\noutput = 'b0'\n[[buffers]]\nname = 'b0'\ncapacity = 1\n");
     for (at, capacity) in capacities.iter().enumerate() {
-        text += &format!("[[buffers]]\nname = 'b{}'\ncapacity = {capacity}\n", at + 1);
+        let _ = write!(text, "[[buffers]]\nname = 'b{}'\ncapacity = {capacity}\n", at + 1);
     }
     for (at, machine) in machines.iter().enumerate() {
-        text += &format!("[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\n{machine}\n");
+        let _ = write!(text, "[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\n{machine}\n");
         if at + 1 < machines.len() {
-            text += &format!("output = 'b{}'\n", at + 1);
+            let _ = writeln!(text, "output = 'b{}'", at + 1);
         }
     }
     text

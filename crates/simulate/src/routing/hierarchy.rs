@@ -10,6 +10,7 @@ use cch::graph::Graph;
 use cch::{Cch, Metric};
 
 use super::order::minimum_degree;
+use super::perfect::{Upward, needed};
 
 /// No way. Larger than every weight of a way that can be told.
 pub(crate) const INFINITE: u32 = cch::INF_WEIGHT;
@@ -76,7 +77,9 @@ impl Hierarchy {
 
     /// The hierarchy with these weights by arc; [`INFINITE`] closes an arc.
     pub(crate) fn customize(self: &Arc<Self>, weights: &[u32]) -> Weighted {
-        Weighted { metric: self.cch.customize(weights), hierarchy: Arc::clone(self) }
+        let metric = self.cch.customize(weights);
+        let (up, down) = needed(&self.cch, &metric);
+        Weighted { metric, up, down, hierarchy: Arc::clone(self) }
     }
 
     /// Shortcuts and arcs together, each counted once for both directions.
@@ -88,16 +91,16 @@ impl Hierarchy {
 /// A hierarchy with weights: answers queries.
 pub(crate) struct Weighted {
     hierarchy: Arc<Hierarchy>,
+    /// All shortcuts, from which ways are unpacked.
     metric: Metric,
+    /// The arcs upwards that searches need, and those downwards, kept at their lower end.
+    pub(super) up: Upward,
+    pub(super) down: Upward,
 }
 
 impl Weighted {
     pub(super) fn cch(&self) -> &Cch {
         &self.hierarchy.cch
-    }
-
-    pub(super) fn metric(&self) -> &Metric {
-        &self.metric
     }
 
     /// The memory for queries from node to node.
@@ -125,8 +128,8 @@ pub(crate) struct PairQuery<'a> {
 impl PairQuery<'_> {
     /// The weight of the shortest way; [`INFINITE`] when there is none.
     pub(crate) fn distance(&mut self, from: u32, to: u32) -> u32 {
-        let cch = &self.weighted.hierarchy.cch;
-        let metric = &self.weighted.metric;
+        let Weighted { hierarchy, up: arcs_up, down: arcs_down, .. } = self.weighted;
+        let cch = &hierarchy.cch;
         let parent = &cch.elimination_tree_parent;
         let (mut up, mut down) = (cch.rank[from as usize], cch.rank[to as usize]);
         self.forward[up as usize] = 0;
@@ -134,10 +137,10 @@ impl PairQuery<'_> {
         // Below the first common ancestor each side goes alone. A root's parent is larger than every node.
         while up != down {
             if up < down {
-                relax(cch, &metric.forward, &mut self.forward, up, INFINITE);
+                relax(arcs_up, &mut self.forward, up, INFINITE);
                 up = parent[up as usize];
             } else {
-                relax(cch, &metric.backward, &mut self.backward, down, INFINITE);
+                relax(arcs_down, &mut self.backward, down, INFINITE);
                 down = parent[down as usize];
             }
         }
@@ -145,8 +148,8 @@ impl PairQuery<'_> {
         while up != NONE {
             let through = self.forward[up as usize].saturating_add(self.backward[up as usize]);
             best = best.min(through);
-            relax(cch, &metric.forward, &mut self.forward, up, best);
-            relax(cch, &metric.backward, &mut self.backward, up, best);
+            relax(arcs_up, &mut self.forward, up, best);
+            relax(arcs_down, &mut self.backward, up, best);
             up = parent[up as usize];
         }
         best
@@ -155,13 +158,12 @@ impl PairQuery<'_> {
 
 /// Passes a node's distance on to those above it, unless it is no better than `best`, and forgets it.
 #[inline]
-fn relax(cch: &Cch, weights: &[u32], distance: &mut [u32], node: u32, best: u32) {
+fn relax(arcs: &Upward, distance: &mut [u32], node: u32, best: u32) {
     let here = std::mem::replace(&mut distance[node as usize], INFINITE);
     if here >= best {
         return;
     }
-    let arcs = cch.up_first_out[node as usize] as usize..cch.up_first_out[node as usize + 1] as usize;
-    for (&head, &weight) in cch.up_head[arcs.clone()].iter().zip(&weights[arcs]) {
+    for &(head, weight) in arcs.arcs(node) {
         let slot = &mut distance[head as usize];
         // Both are below 2^31: the sum is exact.
         *slot = (*slot).min(here + weight);

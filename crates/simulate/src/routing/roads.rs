@@ -103,7 +103,9 @@ impl Roads {
         }
         arcs.sort_unstable();
         let mut first_out = vec![0_u32; nodes.count() + 1];
-        arcs.iter().for_each(|arc| first_out[arc.0 as usize + 1] += 1);
+        for arc in &arcs {
+            first_out[arc.0 as usize + 1] += 1;
+        }
         for node in 0..nodes.count() {
             first_out[node + 1] += first_out[node];
         }

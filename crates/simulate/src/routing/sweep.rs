@@ -21,9 +21,11 @@ impl<'a> Sweep<'a> {
     /// Computes the distances from up to [`LANES`] origins to all nodes, or, `towards`, from all nodes to them.
     pub(crate) fn run(&mut self, origins: &[u32], towards: bool) {
         let cch = self.weighted.cch();
-        let metric = self.weighted.metric();
-        let (up, down) =
-            if towards { (&metric.backward, &metric.forward) } else { (&metric.forward, &metric.backward) };
+        let (up, down) = if towards {
+            (&self.weighted.down, &self.weighted.up)
+        } else {
+            (&self.weighted.up, &self.weighted.down)
+        };
         self.distance.fill([INFINITE; LANES]);
         for (lane, origin) in origins.iter().take(LANES).enumerate() {
             let mut node = cch.rank[*origin as usize];
@@ -31,9 +33,7 @@ impl<'a> Sweep<'a> {
             while node != u32::MAX {
                 let here = self.distance[node as usize][lane];
                 if here < INFINITE {
-                    let arcs = cch.up_first_out[node as usize] as usize
-                        ..cch.up_first_out[node as usize + 1] as usize;
-                    for (&head, &weight) in cch.up_head[arcs.clone()].iter().zip(&up[arcs]) {
+                    for &(head, weight) in up.arcs(node) {
                         let slot = &mut self.distance[head as usize][lane];
                         *slot = (*slot).min(here + weight);
                     }
@@ -44,12 +44,11 @@ impl<'a> Sweep<'a> {
         for node in (0..self.distance.len()).rev() {
             let (below, above) = self.distance.split_at_mut(node + 1);
             let here = &mut below[node];
-            let arcs = cch.up_first_out[node] as usize..cch.up_first_out[node + 1] as usize;
-            for (&head, &weight) in cch.up_head[arcs.clone()].iter().zip(&down[arcs]) {
+            for &(head, weight) in down.arcs(node as u32) {
                 // Every head is above its tail.
                 let there = &above[head as usize - node - 1];
-                for lane in 0..LANES {
-                    here[lane] = here[lane].min(there[lane] + weight);
+                for (here, there) in here.iter_mut().zip(there) {
+                    *here = (*here).min(there + weight);
                 }
             }
         }

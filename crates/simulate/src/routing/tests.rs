@@ -58,7 +58,9 @@ fn random_graph(dice: &mut Dice) -> Topology {
     }
     arcs.sort_unstable();
     let mut first_out = vec![0; nodes + 1];
-    arcs.iter().for_each(|(tail, _)| first_out[*tail as usize + 1] += 1);
+    for (tail, _) in &arcs {
+        first_out[*tail as usize + 1] += 1;
+    }
     (0..nodes).for_each(|node| first_out[node + 1] += first_out[node]);
     let places = (dice.below(2) == 0).then(|| {
         let mut line = || (0..nodes).map(|_| dice.below(1000) as f32 / 10.0).collect::<Vec<f32>>();
@@ -232,7 +234,7 @@ fn routes_with_their_links_by_hour_and_scenario() {
         .zip(town().columns())
         .map(|(field, column)| (field.name().clone(), Arc::clone(column)))
         .collect();
-    columns.push(("closed".to_owned(), Arc::new(BooleanArray::from_iter((0..8).map(|row| Some(row == 0))))));
+    columns.push(("closed".to_owned(), Arc::new((0..8).map(|row| Some(row == 0)).collect::<BooleanArray>())));
     let closed = RecordBatch::try_from_iter(columns).unwrap();
     let city = snapshot(&[("links", closed), ("demand", pairs(&[(1, 4), (1, 2)]))]);
     assert_eq!(column(&run(&Route, &city, &[]).unwrap(), "routes", "cost"), [Some(4.0), None]);

@@ -346,28 +346,25 @@ fn legs_back(table: &Timetable, rounds: &[Round], round: usize, stop: u32, depar
             Ready::Never => None,
             came => Some((at, came)),
         });
-        match came {
-            Some((before, Ready::Change(other))) => {
-                if other != boarded {
-                    let left = rounds[before].arrival[other as usize];
-                    let ready = rounds[before].ready[boarded as usize];
-                    legs.push(Leg {
-                        from: Some(other),
-                        to: Some(boarded),
-                        trip: None,
-                        departure: left,
-                        arrival: ready,
-                    });
-                }
-                (round, stop) = (before, other);
+        if let Some((before, Ready::Change(other))) = came {
+            if other != boarded {
+                let left = rounds[before].arrival[other as usize];
+                let ready = rounds[before].ready[boarded as usize];
+                legs.push(Leg {
+                    from: Some(other),
+                    to: Some(boarded),
+                    trip: None,
+                    departure: left,
+                    arrival: ready,
+                });
             }
-            _ => {
-                let ready = rounds[0].ready[boarded as usize];
-                if ready > departure {
-                    legs.push(Leg { from: None, to: Some(boarded), trip: None, departure, arrival: ready });
-                }
-                break;
+            (round, stop) = (before, other);
+        } else {
+            let ready = rounds[0].ready[boarded as usize];
+            if ready > departure {
+                legs.push(Leg { from: None, to: Some(boarded), trip: None, departure, arrival: ready });
             }
+            break;
         }
     }
     legs.reverse();

@@ -28,14 +28,20 @@ impl Dice {
 /// A call: stop, arrival, departure, whether one may board and alight.
 type Call = (usize, i64, i64, bool, bool);
 
+/// Day of the month, and whether the service runs then.
+type Exceptions = Vec<(u32, bool)>;
+
+/// From, to (not included) and seconds between departures.
+type Headways = Vec<(i64, i64, i64)>;
+
 /// A feed as its author knows it.
 #[derive(Default)]
 struct Feed {
     places: Vec<(f64, f64)>,
     /// Service and calls of each trip, and its headways.
-    trips: Vec<(usize, Vec<Call>, Vec<(i64, i64, i64)>)>,
+    trips: Vec<(usize, Vec<Call>, Headways)>,
     /// By service: weekdays from Monday, and exceptions (day of the month, runs).
-    services: Vec<([bool; 7], Vec<(u32, bool)>)>,
+    services: Vec<([bool; 7], Exceptions)>,
     /// From, to, kind, seconds.
     transfers: Vec<(usize, usize, u8, i64)>,
 }
@@ -62,7 +68,7 @@ impl Feed {
             if line.len() < 2 {
                 continue;
             }
-            for _ in 0..1 + dice.below(4) {
+            for _ in 0..=dice.below(4) {
                 let mut time = 3600 * (5 + dice.below(22) as i64) + 60 * dice.below(60) as i64;
                 let mut calls = Vec::new();
                 for stop in &line {
@@ -228,8 +234,8 @@ impl Feed {
                     aboard |= *pickup && ready[*stop].is_some_and(|ready| ready <= *departs);
                 }
             }
-            for stop in 0..stops {
-                if let (Some(arrives), Some(walk)) = (arrival[stop], walk(stop, to))
+            for (stop, arrives) in arrival.iter().enumerate() {
+                if let (Some(arrives), Some(walk)) = (arrives, walk(stop, to))
                     && best.is_none_or(|best| arrives + walk < best.0)
                 {
                     best = Some((arrives + walk, rides));

@@ -116,7 +116,7 @@ impl Timetable {
         let frequencies = read_frequencies(city, &numbers)?;
         let active: Vec<HashSet<String>> =
             [-1, 0, 1].into_iter().map(|day| services_on(city, date + day)).collect::<Result<_>>()?;
-        let mut groups: BTreeMap<(Vec<u32>, Vec<bool>, Vec<bool>), Vec<Run>> = BTreeMap::new();
+        let mut groups: BTreeMap<CallKey, Vec<Run>> = BTreeMap::new();
         let mut running = 0;
         for (trip, calls) in calls.iter().enumerate() {
             let Some(calls) = calls else { continue };
@@ -174,6 +174,9 @@ impl Timetable {
         Ok(Self { stops, index, patterns, calls, changes, trip_ids, trip_routes, running })
     }
 }
+
+/// What runs of a pattern have in common: stops, where one may board, where one may alight.
+type CallKey = (Vec<u32>, Vec<bool>, Vec<bool>);
 
 struct Run {
     trip: u32,
@@ -330,12 +333,12 @@ fn fill_gaps(arrivals: &mut [Option<f64>], departures: &mut [Option<f64>]) {
     }
 }
 
+/// Headways by trip.
+type Headways = HashMap<usize, Vec<(i64, i64, i64)>>;
+
 /// By trip: from, to (not included) and headway, seconds.
-fn read_frequencies(
-    city: &Snapshot,
-    trips: &HashMap<&str, usize>,
-) -> Result<HashMap<usize, Vec<(i64, i64, i64)>>> {
-    let mut found: HashMap<usize, Vec<(i64, i64, i64)>> = HashMap::new();
+fn read_frequencies(city: &Snapshot, trips: &HashMap<&str, usize>) -> Result<Headways> {
+    let mut found = Headways::new();
     let Some(batch) = city.tables.get("frequencies") else { return Ok(found) };
     let table = Table::new("frequencies", batch);
     let ids = texts(&table, "frequencies", "trip_id")?;

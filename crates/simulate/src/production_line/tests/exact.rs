@@ -1,5 +1,7 @@
 //! Queueing truth: closed forms written here, a Markov chain solved here, and the tables of exact results.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 #[test]
@@ -99,13 +101,17 @@ fn unreliable_pair(buffer: usize, work: [f64; 2], fail: [f64; 2], repair: [f64; 
     }
     // The chain seen at the ticks of a fast clock has the same stationary distribution.
     let mut out = vec![0.0; states];
-    rates.iter().for_each(|(from, _, rate)| out[*from] += rate);
+    for (from, _, rate) in &rates {
+        out[*from] += rate;
+    }
     let clock = 1.1 * out.iter().fold(0.0_f64, |most, rate| most.max(*rate));
     let mut share = vec![1.0 / states as f64; states];
     for _ in 0..200_000 {
         let mut next: Vec<f64> =
             share.iter().zip(&out).map(|(share, out)| share * (1.0 - out / clock)).collect();
-        rates.iter().for_each(|(from, to, rate)| next[*to] += share[*from] * rate / clock);
+        for (from, to, rate) in &rates {
+            next[*to] += share[*from] * rate / clock;
+        }
         share = next;
     }
     (1..=full).map(|n| share[index(n, [0, 1])] + share[index(n, [1, 1])]).sum::<f64>() * work[1]
@@ -211,12 +217,13 @@ fn a_constant_work_in_process_is_a_closed_network() {
 fn closed(demands: &[f64], customers: u32) -> String {
     let mut text = format!("work_in_process_limit = {customers}\n[[sources]]\nname = 'raw'\noutput = 'b0'\n");
     for (at, demand) in demands.iter().enumerate() {
-        text += &format!(
+        let _ = write!(
+            text,
             "[[buffers]]\nname = 'b{at}'\n[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\n\
              process = {{ distribution = 'exponential', mean_s = {demand} }}\n"
         );
         if at + 1 < demands.len() {
-            text += &format!("output = 'b{}'\n", at + 1);
+            let _ = writeln!(text, "output = 'b{}'", at + 1);
         }
     }
     text
