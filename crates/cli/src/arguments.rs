@@ -326,7 +326,7 @@ pub struct SqlOptions {
 pub struct SimulateOptions {
     /// The operator, for example traffic_assignment
     pub operator: String,
-    /// The network, in the field's own format (.tntp); without it the twins are the network
+    /// The network, in the field's own format (.tntp; a production line in .toml); without it the twins are the network
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
     /// The demand, in the field's own format (.tntp)

@@ -1,5 +1,6 @@
 //! `twinlake simulate`: an operator on the twins, or straight on the field's own files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -58,15 +59,31 @@ fn write(rows: &[RecordBatch], format: Format, writer: &mut dyn std::io::Write) 
     Ok(output::write(print_format(format), &first.schema(), rows, writer)?)
 }
 
-/// The field's own files: TNTP networks and trips.
+/// The tables of the file that `--network` names, in the format that the operator's field uses.
+fn network_tables(operator: &str, text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>, Error> {
+    match operator {
+        "production_line" => twinlake_formats::line_toml::read_line(text, file),
+        _ => twinlake_formats::tntp::read_network(text, file),
+    }
+}
+
+/// An error of the operator, with its place in the file where the format knows it.
+fn placed_in_network(operator: &str, error: Error, text: &str, file: &str) -> Error {
+    match operator {
+        "production_line" => twinlake_formats::line_toml::placed(error, text, file),
+        _ => error,
+    }
+}
+
+/// The field's own files: TNTP networks and trips, production lines in TOML.
 async fn on_files(
     settings: &Settings,
     options: &SimulateOptions,
     network: &Path,
     parameters: Parameters,
 ) -> Result<Outcome> {
-    let text = read(network)?;
-    let tables = twinlake_formats::tntp::read_network(&text, &network.display().to_string())?;
+    let (text, file) = (read(network)?, network.display().to_string());
+    let tables = network_tables(&options.operator, &text, &file)?;
     let mut snapshot = Snapshot { tables };
     if let Some(demand) = &options.demand {
         let trips = twinlake_formats::tntp::read_trips(&read(demand)?, &demand.display().to_string())?;
@@ -83,7 +100,7 @@ async fn on_files(
         let outcome =
             registry.get(&name)?.run(&snapshot, Horizon { from_us: 0, to_us: 0 }, seed, &parameters, &told);
         bar.finish_and_clear();
-        outcome
+        outcome.map_err(|error| placed_in_network(&name, error, &text, &file))
     });
     Ok(outcome.await??)
 }

@@ -4,24 +4,39 @@
 //! reads, gives and means, with units and the source of its equations, is in its `describe()`. No operator opens a
 //! file, asks a clock or starts a runtime: the same input gives the same bytes on any number of threads.
 
+mod accessibility;
 mod assignment;
 mod bush;
 mod columns;
 mod cost;
 mod input;
+mod isochrone;
 mod link_states;
 mod network;
+mod production_line;
+mod route;
+mod routing;
 mod shortest_path;
 mod stride;
 mod traffic_assignment;
+mod transit;
 
 use twinlake_contracts::OperatorRegistry;
 
+pub use accessibility::Accessibility;
+pub use isochrone::Isochrone;
+pub use production_line::ProductionLine;
+pub use route::Route;
 pub use traffic_assignment::TrafficAssignment;
 
 /// All operators. To add one: its file, its `mod`, its line here.
 pub fn registry() -> OperatorRegistry {
-    OperatorRegistry::default().with(TrafficAssignment)
+    OperatorRegistry::default()
+        .with(TrafficAssignment)
+        .with(ProductionLine)
+        .with(Route)
+        .with(Isochrone)
+        .with(Accessibility)
 }
 
 #[cfg(test)]
@@ -40,7 +55,7 @@ mod tests {
             }
             names.push(spec.name);
         }
-        assert_eq!(names, ["traffic_assignment"]);
+        assert_eq!(names, ["accessibility", "isochrone", "production_line", "route", "traffic_assignment"]);
         assert!(
             registry()
                 .get("traffic_asignment")

@@ -1,0 +1,185 @@
+//! Validation and benchmark of the operator `production_line` against exact results of queueing theory.
+//!
+//! `cargo run --release -p twinlake-simulate --example production_line [-- PARTS]` runs every case of
+//! `simulation/factory/exact_queue_tables.json` in the folder that `TWINLAKE_TESTDATA` names, 1e7 parts each in 20
+//! replications, and prints what `docs/operators/production_line.md` shows: ours, exact, the difference in per cent and
+//! in standard errors, and how long it took.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Float64Type;
+use serde_json::{Value, json};
+use twinlake_contracts::{Error, Horizon, Operator, Outcome, Parameters, Result, Snapshot};
+use twinlake_formats::line_toml;
+use twinlake_simulate::ProductionLine;
+
+/// Random numbers start here in every case.
+const SEED: u64 = 0;
+const REPLICATIONS: u64 = 20;
+
+fn main() -> Result<()> {
+    let parts: f64 = match std::env::args().nth(1) {
+        Some(text) => {
+            text.parse().map_err(|_| Error::config(format!("'{text}' is not a number of parts")))?
+        }
+        None => 1e7,
+    };
+    let Ok(data) = std::env::var("TWINLAKE_TESTDATA") else {
+        println!("TWINLAKE_TESTDATA is not set: there are no exact results to compare with");
+        return Ok(());
+    };
+    let file = Path::new(&data).join("simulation/factory/exact_queue_tables.json");
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Error::permanent(file.display().to_string(), error))?;
+    let exact: Value = serde_json::from_str(&text).map_err(|error| Error::config(error.to_string()))?;
+    println!("| case | figure | ours | standard error | exact | difference | standard errors | seconds |");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|");
+    let mut score = Score::default();
+    for (name, value) in exact.as_object().into_iter().flatten() {
+        if let Some(inside) = name.strip_prefix("([").and_then(|rest| rest.strip_suffix("])")) {
+            let (machines, buffers) = inside.split_once("], [").unwrap_or((inside, ""));
+            let means: Vec<f64> = machines.split(", ").filter_map(|mean| mean.parse().ok()).collect();
+            let capacities: Vec<usize> = buffers.split(", ").filter_map(|room| room.parse().ok()).collect();
+            let case = format!("tandem line, rates {machines}, buffers {buffers}");
+            let (outcome, seconds) = solve(&tandem(&means, &capacities), parts, 5e3)?;
+            score.row(&case, "throughput", &outcome, value.as_f64(), seconds);
+        }
+    }
+    for kind in ["MMc", "MMcK"] {
+        for case in exact[kind].as_array().into_iter().flatten() {
+            let of = |name: &str| case[name].as_f64().unwrap_or(f64::NAN);
+            let servers = of("c") as usize;
+            let room = case["K"].as_u64().map(|room| room as usize - servers);
+            let limit = case["K"].as_u64().map_or(String::new(), |room| format!("/{room}"));
+            let name = format!("M/M/{servers}{limit}, arrivals {}", of("lam"));
+            let (outcome, seconds) = solve(&queue(of("lam"), of("mu"), servers, room), parts, 2e4)?;
+            score.row(&name, "W", &outcome, case["W"].as_f64(), seconds);
+            score.row(&name, "L", &outcome, case["L"].as_f64(), seconds);
+            if room.is_some() {
+                score.row(&name, "lost share", &outcome, case["Pblock"].as_f64(), seconds);
+                score.row(&name, "throughput", &outcome, case["thru"].as_f64(), seconds);
+            }
+        }
+    }
+    let demands = [0.5, 0.8, 0.3, 0.6];
+    let (outcome, seconds) = solve(&closed(&demands, 20), parts, 5e3)?;
+    let case = &exact["MVA D=[.5,.8,.3,.6] K=20"];
+    score.row("closed network, 20 parts", "throughput", &outcome, case["X"].as_f64(), seconds);
+    for (at, demand) in demands.into_iter().enumerate() {
+        let level = case["Q"][at].as_f64().zip(case["X"].as_f64()).map(|(level, rate)| level - rate * demand);
+        score.row("closed network, 20 parts", &format!("queue {at}"), &outcome, level, seconds);
+    }
+    println!(
+        "\n{} figures: {} within 0.5 %, {} within 3 standard errors; worst {:.3} % and {:.2} standard errors",
+        score.rows, score.within_share, score.within_errors, score.worst_percent, score.worst_errors
+    );
+    Ok(())
+}
+
+#[derive(Default)]
+struct Score {
+    rows: u32,
+    within_share: u32,
+    within_errors: u32,
+    worst_percent: f64,
+    worst_errors: f64,
+}
+
+impl Score {
+    fn row(&mut self, case: &str, figure: &str, outcome: &Outcome, exact: Option<f64>, seconds: f64) {
+        let Some(exact) = exact else { return };
+        let (mean, error) = match figure {
+            "throughput" => {
+                let (mean, error) = of_line(outcome, "throughput_per_h");
+                (mean / 3600.0, error / 3600.0)
+            }
+            "W" => of_line(outcome, "lead_time_s"),
+            "L" => of_line(outcome, "work_in_process"),
+            "lost share" => of_line(outcome, "lost_share"),
+            queue => of_queue(outcome, queue.trim_start_matches("queue ").parse().unwrap_or(0)),
+        };
+        let (percent, errors) = (100.0 * (mean / exact - 1.0), (mean - exact) / error);
+        self.rows += 1;
+        self.within_share += u32::from(percent.abs() <= 0.5);
+        self.within_errors += u32::from(errors.abs() <= 3.0);
+        self.worst_percent = self.worst_percent.max(percent.abs());
+        self.worst_errors = self.worst_errors.max(errors.abs());
+        println!(
+            "| {case} | {figure} | {mean:.6} | {error:.6} | {exact:.6} | {percent:+.3} % | {errors:+.2} | {seconds:.2} |"
+        );
+    }
+}
+
+fn of_line(outcome: &Outcome, figure: &str) -> (f64, f64) {
+    let table = &outcome.tables["line"];
+    let row = table["figure"].as_string::<i32>().iter().position(|name| name == Some(figure)).unwrap_or(0);
+    let number = |column: &str| table[column].as_primitive::<Float64Type>().value(row);
+    (number("mean"), number("standard_error"))
+}
+
+/// Mean level; its standard error from the half-width of the 95 % interval of 20 replications.
+fn of_queue(outcome: &Outcome, at: usize) -> (f64, f64) {
+    let table = &outcome.tables["buffers"];
+    let number = |column: &str| table[column].as_primitive::<Float64Type>().value(at);
+    (number("mean_level"), number("mean_level_half_width") / 2.093_024)
+}
+
+fn solve(toml: &str, parts: f64, warm_up_s: f64) -> Result<(Outcome, f64)> {
+    let city = Snapshot { tables: line_toml::read_line(toml, "line.toml")? };
+    let set = Parameters::from([
+        ("parts".to_owned(), json!((parts / REPLICATIONS as f64).round())),
+        ("warm_up_s".to_owned(), json!(warm_up_s)),
+        ("replications".to_owned(), json!(REPLICATIONS)),
+        ("sensitivity".to_owned(), json!(false)),
+    ]);
+    let start = Instant::now();
+    let outcome = ProductionLine.run(&city, Horizon { from_us: 0, to_us: 0 }, SEED, &set, &|_, _| true)?;
+    Ok((outcome, start.elapsed().as_secs_f64()))
+}
+
+fn exponential(mean: f64) -> String {
+    format!("{{ distribution = 'exponential', mean_s = {mean} }}")
+}
+
+fn queue(arrivals: f64, rate: f64, servers: usize, room: Option<usize>) -> String {
+    let capacity = room.map_or(String::new(), |room| format!("capacity = {room}\n"));
+    format!(
+        "[[sources]]\nname = 'arrivals'\noutput = 'queue'\ninterarrival = {}\nwhen_full = 'lost'\n[[buffers]]\n\
+         name = 'queue'\n{capacity}[[machines]]\nname = 'server'\ninput = 'queue'\nunits = {servers}\nprocess = {}\n",
+        exponential(1.0 / arrivals),
+        exponential(1.0 / rate)
+    )
+}
+
+fn tandem(means: &[f64], capacities: &[usize]) -> String {
+    let mut text =
+        String::from("[[sources]]\nname = 'raw'\noutput = 'b0'\n[[buffers]]\nname = 'b0'\ncapacity = 1\n");
+    for (at, capacity) in capacities.iter().enumerate() {
+        let _ = writeln!(text, "[[buffers]]\nname = 'b{}'\ncapacity = {capacity}", at + 1);
+    }
+    machines(&mut text, means);
+    text
+}
+
+fn closed(means: &[f64], parts: usize) -> String {
+    let mut text = format!("work_in_process_limit = {parts}\n[[sources]]\nname = 'raw'\noutput = 'b0'\n");
+    for at in 0..means.len() {
+        let _ = writeln!(text, "[[buffers]]\nname = 'b{at}'");
+    }
+    machines(&mut text, means);
+    text
+}
+
+fn machines(text: &mut String, means: &[f64]) {
+    for (at, mean) in means.iter().enumerate() {
+        let _ =
+            writeln!(text, "[[machines]]\nname = 'm{at}'\ninput = 'b{at}'\nprocess = {}", exponential(*mean));
+        if at + 1 < means.len() {
+            let _ = writeln!(text, "output = 'b{}'", at + 1);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The operator `accessibility`: how much of what people need is within reach of each place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use rayon::prelude::*;
+use serde_json::{Value, json};
+use twinlake_contracts::{
+    Error, Horizon, Operator, OperatorSpec, Outcome, ParameterSpec, Parameters, Progress, Result, Snapshot,
+    TableShape,
+};
+
+use crate::columns::Table;
+use crate::isochrone::{limits, read_nodes};
+use crate::route::{road_parameters, road_tables};
+use crate::routing::hierarchy::INFINITE;
+use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::routing::sweep::{LANES, Sweep};
+
+/// Opportunities within limits of cost of each node, and the cost of the nearest, exact.
+///
+/// Takes `links`, `opportunities` and, if given, `origins` (without it: all nodes), `nodes` and `link_times`; gives
+/// `accessibility`, a row an origin and limit.
+pub struct Accessibility;
+
+impl Operator for Accessibility {
+    fn describe(&self) -> OperatorSpec {
+        let parameter = |name, description, unit, default| ParameterSpec { name, description, unit, default };
+        let mut inputs = road_tables();
+        inputs.push(TableShape {
+            role: "opportunities",
+            description: "What people want to reach: jobs, schools, shops.",
+            columns: vec![
+                ("node_id", "Int64", "the node where it is"),
+                ("amount", "Float64", "how much of it; null or no column: 1"),
+            ],
+        });
+        inputs.push(TableShape {
+            role: "origins",
+            description: "Optional. For which nodes to compute; without it for all.",
+            columns: vec![("node_id", "Int64", "the node")],
+        });
+        let mut parameters = road_parameters();
+        parameters.push(parameter(
+            "limits",
+            "the costs within which to count, ascending",
+            "unit of weight",
+            json!([900]),
+        ));
+        parameters.push(parameter(
+            "decay",
+            "beta of the gravity measure, sum of amount exp(-beta cost) over what is within the limit; 0 counts all alike",
+            "1 / unit of weight",
+            json!(0.0),
+        ));
+        OperatorSpec {
+            name: "accessibility",
+            version: "1",
+            description: "For each node: the opportunities within limits of travel time (or another weight), weighted \
+                          by distance if wanted, and the cost of the nearest one.",
+            source: "Cumulative opportunities and gravity measure: Hansen (1959), Journal of the American Institute of \
+                     Planners 25, 73-76; distances: Delling, Goldberg, Nowatzyk, Werneck (2013) on customizable \
+                     contraction hierarchies: Dibbelt, Strasser, Wagner (2016)",
+            inputs,
+            outputs: vec![TableShape {
+                role: "accessibility",
+                description: "A row an origin and limit, in the order of 'origins', else by node.",
+                columns: vec![
+                    ("node_id", "Int64", "the origin"),
+                    ("limit", "Float64", "the limit"),
+                    ("amount", "Float64", "what is within it, weighted by distance if decay is not 0"),
+                    ("count", "Int64", "rows of 'opportunities' within it"),
+                    (
+                        "nearest_cost",
+                        "Float64",
+                        "of the nearest one, within the limit or not; null: none can be reached",
+                    ),
+                ],
+            }],
+            parameters,
+        }
+    }
+
+    fn run(
+        &self,
+        city: &Snapshot,
+        _horizon: Horizon,
+        _seed: u64,
+        parameters: &Parameters,
+        progress: Progress<'_>,
+    ) -> Result<Outcome> {
+        let parameters = self.describe().resolve(parameters)?;
+        let roads = Roads::read(city, &weight_column(&parameters)?)?;
+        let limits = limits(&parameters["limits"])?;
+        let decay = match &parameters["decay"] {
+            Value::Number(number) if number.as_f64().is_some_and(|decay| decay >= 0.0) => {
+                number.as_f64().unwrap_or(0.0)
+            }
+            other => {
+                return Err(Error::config(format!(
+                    "parameter decay = {other} must be a number, not negative"
+                )));
+            }
+        };
+        let opportunities = read_opportunities(city.table("opportunities")?, &roads)?;
+        let origins: Vec<u32> = match city.tables.get("origins") {
+            Some(batch) => read_nodes("origins", batch, "node_id", &roads)?,
+            None => (0..roads.nodes().len() as u32).collect(),
+        };
+        if !progress(0.0, "customizing") {
+            return Err(Error::config("the run was stopped"));
+        }
+        let weighted = roads.weighted(hour(&parameters)?);
+        // A sweep's memory is as large as the graph: one a thread.
+        let piece = origins.len().div_ceil(rayon::current_num_threads()).next_multiple_of(LANES).max(LANES);
+        let rows: Vec<Reach> = origins
+            .par_chunks(piece)
+            .flat_map_iter(|origins| {
+                let mut sweep = Sweep::new(&weighted);
+                let mut rows = Vec::with_capacity(origins.len());
+                for origins in origins.chunks(LANES) {
+                    let starts: Vec<u32> = origins.iter().map(|node| roads.start(*node)).collect();
+                    sweep.run(&starts, false);
+                    for (lane, origin) in origins.iter().enumerate() {
+                        let cost = |node: u32| if node == *origin { 0 } else { sweep.distance(node, lane) };
+                        rows.push(reach(&opportunities, cost, &limits, decay));
+                    }
+                }
+                rows
+            })
+            .collect();
+        report(&roads, &origins, &rows, &limits)
+    }
+}
+
+/// What one origin reaches: amount and count by limit, and the cost of the nearest.
+struct Reach {
+    within: Vec<(f64, i64)>,
+    nearest: u32,
+}
+
+fn reach(opportunities: &[(u32, f64)], cost: impl Fn(u32) -> u32, limits: &[f64], decay: f64) -> Reach {
+    let mut within = vec![(0.0, 0); limits.len()];
+    let mut nearest = INFINITE;
+    for (node, amount) in opportunities {
+        let thousandths = cost(*node);
+        nearest = nearest.min(thousandths);
+        let Some(cost) = in_units(thousandths) else { continue };
+        let weighted = if decay > 0.0 { amount * (-decay * cost).exp() } else { *amount };
+        // The limits ascend: from the first that holds it, all do.
+        for slot in within.iter_mut().skip(limits.partition_point(|limit| *limit < cost)) {
+            slot.0 += weighted;
+            slot.1 += 1;
+        }
+    }
+    Reach { within, nearest }
+}
+
+fn read_opportunities(batch: &RecordBatch, roads: &Roads) -> Result<Vec<(u32, f64)>> {
+    let table = Table::new("opportunities", batch);
+    let nodes = read_nodes("opportunities", batch, "node_id", roads)?;
+    let amounts = if table.has("amount") { table.numbers("amount")? } else { vec![None; batch.num_rows()] };
+    nodes
+        .into_iter()
+        .zip(amounts)
+        .enumerate()
+        .map(|(row, (node, amount))| match amount.unwrap_or(1.0) {
+            amount if amount.is_finite() => Ok((node, amount)),
+            amount => Err(Error::config(format!("row {} of 'opportunities' has amount {amount}", row + 1))),
+        })
+        .collect()
+}
+
+fn report(roads: &Roads, origins: &[u32], rows: &[Reach], limits: &[f64]) -> Result<Outcome> {
+    let each = || {
+        origins.iter().zip(rows).flat_map(|(origin, row)| (0..limits.len()).map(move |at| (origin, row, at)))
+    };
+    let table = RecordBatch::try_from_iter_with_nullable([
+        (
+            "node_id",
+            Arc::new(each().map(|(origin, ..)| Some(roads.node_id(*origin))).collect::<Int64Array>())
+                as ArrayRef,
+            false,
+        ),
+        ("limit", Arc::new(each().map(|(.., at)| Some(limits[at])).collect::<Float64Array>()), false),
+        (
+            "amount",
+            Arc::new(each().map(|(_, row, at)| Some(row.within[at].0)).collect::<Float64Array>()),
+            false,
+        ),
+        ("count", Arc::new(each().map(|(_, row, at)| Some(row.within[at].1)).collect::<Int64Array>()), false),
+        (
+            "nearest_cost",
+            Arc::new(each().map(|(_, row, _)| in_units(row.nearest)).collect::<Float64Array>()),
+            true,
+        ),
+    ])?;
+    let summary = [("origins", json!(origins.len())), ("limits", json!(limits))];
+    Ok(Outcome {
+        tables: BTreeMap::from([("accessibility".to_owned(), table)]),
+        summary: summary.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    })
+}

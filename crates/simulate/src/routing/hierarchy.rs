@@ -1,0 +1,171 @@
+//! Customizable contraction hierarchies (Dibbelt, Strasser, Wagner 2016, ACM Journal of Experimental Algorithmics 21).
+//!
+//! Three steps: an order of the nodes and the shortcuts that it needs (once a graph), the shortcuts' weights for a set of
+//! link weights (*customization*, quick: a scenario or an hour each), and queries. Orders and shortcuts do not depend on
+//! weights, so the last few graphs are kept; a closed link has an infinite weight and is still of the graph.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cch::graph::Graph;
+use cch::{Cch, Metric};
+
+use super::order::minimum_degree;
+use super::perfect::{Upward, needed};
+
+/// No way. Larger than every weight of a way that can be told.
+pub(crate) const INFINITE: u32 = cch::INF_WEIGHT;
+/// No node: the parent of a root.
+const NONE: u32 = u32::MAX;
+
+/// A directed graph: the arcs that leave node `i` are `first_out[i]..first_out[i + 1]`. Places, if known, as longitude and
+/// latitude by node; they only help to find a good order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Topology {
+    pub(crate) first_out: Vec<u32>,
+    pub(crate) head: Vec<u32>,
+    pub(crate) places: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// The order and the shortcuts of a graph.
+pub(crate) struct Hierarchy {
+    topology: Topology,
+    cch: Cch,
+}
+
+/// So many graphs are kept.
+const KEPT: usize = 4;
+static RECENT: Mutex<Vec<Arc<Hierarchy>>> = Mutex::new(Vec::new());
+
+impl Hierarchy {
+    /// The hierarchy of the graph: one that was built before, if it is among the last few. What it answers does not
+    /// depend on that.
+    pub(crate) fn of(topology: Topology) -> Arc<Self> {
+        let lock = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().iter().find(|known| known.topology == topology) {
+            return Arc::clone(known);
+        }
+        let built = Arc::new(Self::build(topology));
+        let mut recent = lock();
+        recent.insert(0, Arc::clone(&built));
+        recent.truncate(KEPT);
+        built
+    }
+
+    /// Always anew.
+    pub(crate) fn build(topology: Topology) -> Self {
+        let nodes = topology.first_out.len() - 1;
+        let tail: Vec<u32> = (0..nodes)
+            .flat_map(|node| {
+                let arcs = topology.first_out[node + 1] - topology.first_out[node];
+                std::iter::repeat_n(node as u32, arcs as usize)
+            })
+            .collect();
+        let order = match &topology.places {
+            Some((longitude, latitude)) => {
+                cch::inertial_order(nodes as u32, &tail, &topology.head, latitude, longitude)
+            }
+            None => minimum_degree(nodes, &tail, &topology.head),
+        };
+        let graph = Graph {
+            first_out: topology.first_out.clone(),
+            head: topology.head.clone(),
+            weight: vec![0; topology.head.len()],
+        };
+        let cch = Cch::build(&graph, &order);
+        Self { topology, cch }
+    }
+
+    /// The hierarchy with these weights by arc; [`INFINITE`] closes an arc.
+    pub(crate) fn customize(self: &Arc<Self>, weights: &[u32]) -> Weighted {
+        let metric = self.cch.customize(weights);
+        let (up, down) = needed(&self.cch, &metric);
+        Weighted { metric, up, down, hierarchy: Arc::clone(self) }
+    }
+
+    /// Shortcuts and arcs together, each counted once for both directions.
+    pub(crate) fn size(&self) -> usize {
+        self.cch.up_head.len()
+    }
+}
+
+/// A hierarchy with weights: answers queries.
+pub(crate) struct Weighted {
+    hierarchy: Arc<Hierarchy>,
+    /// All shortcuts, from which ways are unpacked.
+    metric: Metric,
+    /// The arcs upwards that searches need, and those downwards, kept at their lower end.
+    pub(super) up: Upward,
+    pub(super) down: Upward,
+}
+
+impl Weighted {
+    pub(super) fn cch(&self) -> &Cch {
+        &self.hierarchy.cch
+    }
+
+    /// The memory for queries from node to node.
+    pub(crate) fn query(&self) -> PairQuery<'_> {
+        let nodes = self.cch().node_count();
+        PairQuery { weighted: self, forward: vec![INFINITE; nodes], backward: vec![INFINITE; nodes] }
+    }
+
+    /// The nodes of the shortest way, both ends included; `None` when there is no way.
+    pub(crate) fn paths(&self, pairs: &[(u32, u32)]) -> Vec<Option<Vec<u32>>> {
+        let (view, metric) = (self.cch().view(), self.metric.view());
+        let mut query = cch::PathQuery::new(&view);
+        pairs.iter().map(|(from, to)| query.path(&metric, *from, *to)).collect()
+    }
+}
+
+/// Distances from node to node by a search upwards from both ends along the elimination tree.
+pub(crate) struct PairQuery<'a> {
+    weighted: &'a Weighted,
+    /// Infinite everywhere between queries.
+    forward: Vec<u32>,
+    backward: Vec<u32>,
+}
+
+impl PairQuery<'_> {
+    /// The weight of the shortest way; [`INFINITE`] when there is none.
+    pub(crate) fn distance(&mut self, from: u32, to: u32) -> u32 {
+        let Weighted { hierarchy, up: arcs_up, down: arcs_down, .. } = self.weighted;
+        let cch = &hierarchy.cch;
+        let parent = &cch.elimination_tree_parent;
+        let (mut up, mut down) = (cch.rank[from as usize], cch.rank[to as usize]);
+        self.forward[up as usize] = 0;
+        self.backward[down as usize] = 0;
+        // Below the first common ancestor each side goes alone. A root's parent is larger than every node.
+        while up != down {
+            if up < down {
+                relax(arcs_up, &mut self.forward, up, INFINITE);
+                up = parent[up as usize];
+            } else {
+                relax(arcs_down, &mut self.backward, down, INFINITE);
+                down = parent[down as usize];
+            }
+        }
+        let mut best = INFINITE;
+        while up != NONE {
+            let through = self.forward[up as usize].saturating_add(self.backward[up as usize]);
+            best = best.min(through);
+            relax(arcs_up, &mut self.forward, up, best);
+            relax(arcs_down, &mut self.backward, up, best);
+            up = parent[up as usize];
+        }
+        best
+    }
+}
+
+/// Passes a node's distance on to those above it, unless it is no better than `best`, and forgets it.
+#[inline]
+fn relax(arcs: &Upward, distance: &mut [u32], node: u32, best: u32) {
+    let here = std::mem::replace(&mut distance[node as usize], INFINITE);
+    if here >= best {
+        return;
+    }
+    for &(head, weight) in arcs.arcs(node) {
+        let slot = &mut distance[head as usize];
+        // Both are below 2^31: the sum is exact.
+        *slot = (*slot).min(here + weight);
+    }
+}
