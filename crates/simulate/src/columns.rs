@@ -64,6 +64,18 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A text column; what a null means is for the caller to say.
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<Option<String>>> {
+        let column = self.column(name)?;
+        match column.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+                let texts = cast(column, &DataType::Utf8)?;
+                Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+            }
+            _ => Err(self.wrong_type(name, column, "text")),
+        }
+    }
+
     fn column(&self, name: &str) -> Result<&ArrayRef> {
         self.batch.column_by_name(name).ok_or_else(|| {
             let schema = self.batch.schema();

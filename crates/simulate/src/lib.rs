@@ -5,23 +5,29 @@
 //! file, asks a clock or starts a runtime: the same input gives the same bytes on any number of threads.
 
 mod assignment;
+mod block_lu;
 mod bush;
+mod cholesky;
 mod columns;
 mod cost;
 mod input;
 mod link_states;
 mod network;
+mod power_flow;
 mod shortest_path;
 mod stride;
 mod traffic_assignment;
+mod water_network;
 
 use twinlake_contracts::OperatorRegistry;
 
+pub use power_flow::PowerFlow;
 pub use traffic_assignment::TrafficAssignment;
+pub use water_network::WaterNetwork;
 
 /// All operators. To add one: its file, its `mod`, its line here.
 pub fn registry() -> OperatorRegistry {
-    OperatorRegistry::default().with(TrafficAssignment)
+    OperatorRegistry::default().with(TrafficAssignment).with(PowerFlow).with(WaterNetwork)
 }
 
 #[cfg(test)]
@@ -40,7 +46,7 @@ mod tests {
             }
             names.push(spec.name);
         }
-        assert_eq!(names, ["traffic_assignment"]);
+        assert_eq!(names, ["power_flow", "traffic_assignment", "water_network"]);
         assert!(
             registry()
                 .get("traffic_asignment")
