@@ -114,7 +114,7 @@ fn optional_floats(values: Vec<Option<f64>>) -> ArrayRef {
 }
 
 fn texts<'t>(values: impl IntoIterator<Item = &'t str>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
+    Arc::new(StringArray::from(values.into_iter().collect::<Vec<_>>()))
 }
 
 fn optional_texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {

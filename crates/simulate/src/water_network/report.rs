@@ -45,7 +45,7 @@ fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
 }
 
 fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
+    Arc::new(StringArray::from(values.collect::<Vec<_>>()))
 }
 
 /// `ts` and `time_s`, each time for as many rows as there are elements.
@@ -53,8 +53,8 @@ fn time_columns(course: &Course, elements: usize, horizon: Horizon) -> [ArrayRef
     let times = || course.records.iter().flat_map(|record| std::iter::repeat_n(record.time, elements));
     let stamps = times().map(|time| horizon.from_us + time * 1_000_000);
     [
-        Arc::new(TimestampMicrosecondArray::from_iter_values(stamps).with_timezone("UTC")),
-        Arc::new(Int64Array::from_iter_values(times())),
+        Arc::new(stamps.map(Some).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        Arc::new(times().map(Some).collect::<Int64Array>()),
     ]
 }
 

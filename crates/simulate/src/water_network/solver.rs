@@ -13,6 +13,9 @@ use super::status::{link_statuses, valve_statuses};
 use crate::block_lu::{Pattern, Symbolic};
 use crate::cholesky::Symmetric;
 
+/// What may be the rounding of a flow that is 0.
+const ROUNDING: f64 = 1e-9;
+
 /// How a step ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Balance {
@@ -277,8 +280,9 @@ impl Solver {
             let mut dq = (self.y[index] - self.p[index] * drop) * self.relaxation;
             if let Some(pump) = &link.pump
                 && matches!(pump.curve, PumpCurve::ConstantPower { .. })
-                && dq > state.flow[index]
+                && dq > state.flow[index] * (1.0 + ROUNDING)
             {
+                // A pump of constant power cannot run backwards; a flow that is 0 but for rounding does not.
                 dq = state.flow[index] / 2.0;
             }
             state.flow[index] -= dq;
