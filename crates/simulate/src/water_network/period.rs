@@ -3,6 +3,8 @@
 //! The next moment is the earliest of: the hydraulic step, the next demand period, the next report, a tank full or empty,
 //! a control reached, and, in steps of their own, a rule that acts. Each moment is balanced anew.
 
+use std::sync::Arc;
+
 use twinlake_contracts::{Error, Progress, Result};
 
 use super::model::{LinkKind, Model, NO_FLOW, Status};
@@ -10,17 +12,23 @@ use super::quality::Transport;
 use super::rules::{self, Look, When};
 use super::solver::{Balance, Solver, Undetermined};
 use super::state::State;
-use super::warnings::Warnings;
+use super::warnings::{Warnings, Ways};
 
-/// The state at a report time.
+/// What is reported of a moment.
 pub(super) struct Record {
     pub(super) time: i64,
-    pub(super) state: State,
+    pub(super) head: Vec<f64>,
+    pub(super) demand: Vec<f64>,
+    /// By link, nothing in closed ones.
+    pub(super) flow: Vec<f64>,
+    /// By link, shared by moments in which nothing was switched.
+    pub(super) status: Arc<Vec<Status>>,
+    pub(super) setting: Arc<Vec<Option<f64>>>,
     /// By node, then by link; empty without quality.
     pub(super) node_quality: Vec<f64>,
     pub(super) link_quality: Vec<f64>,
     /// By junction: whether a way of open links joins it to a tank or reservoir.
-    pub(super) joined: Vec<bool>,
+    pub(super) joined: Arc<Vec<bool>>,
 }
 
 /// What a run gave.
@@ -53,6 +61,7 @@ pub(super) fn run(model: &Model, progress: Progress<'_>) -> Result<Course> {
         stopped_at: None,
         mass_balance: None,
     };
+    let mut ways = Ways::default();
     let (mut now, mut next_report_step, mut next_report) = (0, times.report_step, times.report_start);
     loop {
         let share = if times.duration > 0 { now as f64 / times.duration as f64 } else { 0.0 };
@@ -63,12 +72,13 @@ pub(super) fn run(model: &Model, progress: Progress<'_>) -> Result<Course> {
         act_on_controls(model, &mut state, now);
         let balance = solver.solve(model, &mut state).map_err(|at| undetermined(model, at, now))?;
         course.count(&balance);
-        let joined = super::warnings::joined(model, &state);
+        let joined = ways.joined(model, &state);
         course.warnings.look(model, &state, &joined, &balance, now);
         let stops = !balance.converged && model.options.extra_trials.is_none();
         if now >= next_report {
             next_report += times.report_step;
-            course.records.push(record(model, &state, transport.as_ref(), joined, now));
+            let record = record(model, &state, transport.as_ref(), joined, now, course.records.last());
+            course.records.push(record);
         }
         if stops {
             course.stopped_at = Some(now);
@@ -105,13 +115,26 @@ fn record(
     model: &Model,
     state: &State,
     transport: Option<&Transport>,
-    joined: Vec<bool>,
+    joined: Arc<Vec<bool>>,
     time: i64,
+    before: Option<&Record>,
 ) -> Record {
     let (node_quality, link_quality) = transport.map_or((Vec::new(), Vec::new()), |transport| {
         (transport.node_quality.clone(), transport.link_qualities(model))
     });
-    Record { time, state: state.clone(), node_quality, link_quality, joined }
+    let status = before.map(|before| &before.status).filter(|status| ***status == state.status);
+    let setting = before.map(|before| &before.setting).filter(|setting| ***setting == state.setting);
+    Record {
+        time,
+        head: state.head.clone(),
+        demand: state.demand.clone(),
+        flow: (0..state.flow.len()).map(|link| state.real_flow(link)).collect(),
+        status: status.map_or_else(|| Arc::new(state.status.clone()), Arc::clone),
+        setting: setting.map_or_else(|| Arc::new(state.setting.clone()), Arc::clone),
+        node_quality,
+        link_quality,
+        joined,
+    }
 }
 
 fn undetermined(model: &Model, Undetermined(node): Undetermined, now: i64) -> Error {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat;
 use serde_json::json;
 use twinlake_contracts::{Horizon, Outcome, Result};
 
@@ -44,6 +47,16 @@ fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
     Arc::new(values.collect::<Float64Array>())
 }
 
+/// A column that is the same at every time.
+fn each_time(course: &Course, block: ArrayRef) -> Result<ArrayRef> {
+    together(&vec![block; course.records.len()])
+}
+
+fn together(blocks: &[ArrayRef]) -> Result<ArrayRef> {
+    let blocks: Vec<&dyn Array> = blocks.iter().map(AsRef::as_ref).collect();
+    Ok(concat(&blocks)?)
+}
+
 fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
     Arc::new(StringArray::from(values.collect::<Vec<_>>()))
 }
@@ -65,7 +78,7 @@ fn quality_unit(model: &Model) -> f64 {
 
 /// The head of a node, None where nothing determines it.
 fn head(record: &Record, node: usize) -> Option<f64> {
-    record.joined.get(node).copied().unwrap_or(true).then(|| record.state.head[node])
+    record.joined.get(node).copied().unwrap_or(true).then(|| record.head[node])
 }
 
 fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
@@ -80,7 +93,7 @@ fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
     let pressure = |record: &Record, node: usize| {
         // A reservoir's head is its surface.
         let base = match model.tank(node) {
-            Some(tank) if tank.is_reservoir() => record.state.head[node],
+            Some(tank) if tank.is_reservoir() => record.head[node],
             _ => model.nodes[node].elevation,
         };
         head(record, node).map(|head| (head - base) * M_PER_FT)
@@ -89,21 +102,32 @@ fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("ts", ts, false),
         ("time_s", time, false),
-        ("node_id", words(rows().map(|(_, node)| model.nodes[node].id.as_str())), false),
-        ("kind", words(rows().map(|(_, node)| kind(node))), false),
+        ("node_id", each_time(course, words(model.nodes.iter().map(|node| node.id.as_str())))?, false),
+        ("kind", each_time(course, words((0..count).map(kind)))?, false),
         ("head_m", floats(rows().map(|(record, node)| head(record, node).map(|head| head * M_PER_FT))), true),
         ("pressure_m", floats(rows().map(|(record, node)| pressure(record, node))), true),
-        (
-            "demand_m3s",
-            floats(rows().map(|(record, node)| Some(record.state.demand[node] * M3_PER_FT3))),
-            false,
-        ),
+        ("demand_m3s", floats(rows().map(|(record, node)| Some(record.demand[node] * M3_PER_FT3))), false),
         (
             "quality",
             floats(rows().map(|(record, node)| record.node_quality.get(node).map(|quality| quality * unit))),
             true,
         ),
     ])?)
+}
+
+/// Statuses by time; where nothing was switched, those of the time before.
+fn statuses(course: &Course) -> Vec<ArrayRef> {
+    let mut blocks: Vec<ArrayRef> = Vec::with_capacity(course.records.len());
+    for (at, record) in course.records.iter().enumerate() {
+        let same = at > 0 && Arc::ptr_eq(&record.status, &course.records[at - 1].status);
+        let block = if same {
+            Arc::clone(&blocks[at - 1])
+        } else {
+            words(record.status.iter().map(|status| status_name(*status)))
+        };
+        blocks.push(block);
+    }
+    blocks
 }
 
 fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
@@ -113,7 +137,7 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
     let velocity = |record: &Record, index: usize| {
         let link = &model.links[index];
         let area = PI * link.diameter * link.diameter / 4.0;
-        (area > 0.0).then(|| record.state.real_flow(index).abs() / area * M_PER_FT)
+        (area > 0.0).then(|| record.flow[index].abs() / area * M_PER_FT)
     };
     let loss = |record: &Record, index: usize| {
         let link = &model.links[index];
@@ -126,22 +150,18 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
             LinkKind::FlowControl => M3_PER_FT3,
             LinkKind::Pump | LinkKind::Throttle | LinkKind::Positional => 1.0,
         };
-        record.state.setting[index].map(|setting| setting * unit)
+        record.setting[index].map(|setting| setting * unit)
     };
     let unit = quality_unit(model);
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("ts", ts, false),
         ("time_s", time, false),
-        ("link_id", words(rows().map(|(_, link)| model.links[link].id.as_str())), false),
-        ("kind", words(rows().map(|(_, link)| link_kind(model.links[link].kind))), false),
-        (
-            "flow_m3s",
-            floats(rows().map(|(record, link)| Some(record.state.real_flow(link) * M3_PER_FT3))),
-            false,
-        ),
+        ("link_id", each_time(course, words(model.links.iter().map(|link| link.id.as_str())))?, false),
+        ("kind", each_time(course, words(model.links.iter().map(|link| link_kind(link.kind))))?, false),
+        ("flow_m3s", floats(rows().map(|(record, link)| Some(record.flow[link] * M3_PER_FT3))), false),
         ("velocity_ms", floats(rows().map(|(record, link)| velocity(record, link))), true),
         ("headloss_m", floats(rows().map(|(record, link)| loss(record, link))), true),
-        ("status", words(rows().map(|(record, link)| status_name(record.state.status[link]))), false),
+        ("status", together(&statuses(course))?, false),
         ("setting", floats(rows().map(|(record, link)| setting(record, link))), true),
         (
             "quality",

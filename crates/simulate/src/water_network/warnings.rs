@@ -1,6 +1,7 @@
 //! What of a balanced state is not as it should be, by element and time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::model::{LinkKind, Model, Status};
 use super::solver::Balance;
@@ -58,28 +59,43 @@ pub(super) struct Warnings {
     open: HashMap<(Kind, Option<usize>), usize>,
 }
 
-/// Which junctions an open way joins to a tank or reservoir.
-pub(super) fn joined(model: &Model, state: &State) -> Vec<bool> {
+/// Which junctions an open way joins to a tank or reservoir; found anew when a link opens or closes.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    closed: Vec<bool>,
+    joined: Arc<Vec<bool>>,
+}
+
+impl Ways {
+    pub(super) fn joined(&mut self, model: &Model, state: &State) -> Arc<Vec<bool>> {
+        let closed = || state.status.iter().map(|status| status.is_closed());
+        if !closed().eq(self.closed.iter().copied()) {
+            self.closed = closed().collect();
+            self.joined = Arc::new(flood(model, &self.closed));
+        }
+        Arc::clone(&self.joined)
+    }
+}
+
+fn flood(model: &Model, closed: &[bool]) -> Vec<bool> {
+    let mut neighbours: Vec<Vec<usize>> = vec![Vec::new(); model.nodes.len()];
+    for (link, _) in model.links.iter().zip(closed).filter(|(_, closed)| !**closed) {
+        neighbours[link.from].push(link.to);
+        neighbours[link.to].push(link.from);
+    }
     let mut joined = vec![false; model.nodes.len()];
     joined[model.junctions..].fill(true);
-    // Sweeps in both directions until nothing changes: files list links along the streets, so that few are needed.
-    loop {
-        let mut changed = false;
-        let mut sweep = |index: usize| {
-            let link = &model.links[index];
-            if !state.status[index].is_closed() && joined[link.from] != joined[link.to] {
-                joined[link.from] = true;
-                joined[link.to] = true;
-                changed = true;
+    let mut open: Vec<usize> = (model.junctions..model.nodes.len()).collect();
+    while let Some(node) = open.pop() {
+        for &next in &neighbours[node] {
+            if !joined[next] {
+                joined[next] = true;
+                open.push(next);
             }
-        };
-        (0..model.links.len()).for_each(&mut sweep);
-        (0..model.links.len()).rev().for_each(&mut sweep);
-        if !changed {
-            joined.truncate(model.junctions);
-            return joined;
         }
     }
+    joined.truncate(model.junctions);
+    joined
 }
 
 impl Warnings {
