@@ -1,3 +1,4 @@
+% IEEE 14-bus system, public (University of Washington Power Systems Test Case Archive), as a MATPOWER case.
 function mpc = case14
 %CASE14    Power flow data for IEEE 14 bus test case.
 %   Please see CASEFORMAT for details on the case file format.
