@@ -200,21 +200,13 @@ impl<'a> Network<'a> {
                 self.link_ids.push(id);
                 let kind = match kind {
                     "pipe" if line.is(6, "CV") || line.is(7, "CV") => "check_valve",
-                    "valve" => self.valve_kind(&line)?,
+                    "valve" => valve_kind(&line)?,
                     kind => kind,
                 };
                 self.link_kinds.push(kind);
             }
         }
         Ok(())
-    }
-
-    fn valve_kind(&self, line: &Line<'a>) -> Result<&'static str> {
-        let word = line.needed(4, "the type of the valve")?;
-        ["prv", "psv", "pbv", "fcv", "tcv", "gpv", "pcv"]
-            .into_iter()
-            .find(|kind| lines::starts(word, kind))
-            .ok_or_else(|| line.error(4, format!("the valve type '{word}' is unknown")))
     }
 
     fn node(&self, line: &Line<'a>, index: usize) -> Result<usize> {
@@ -557,7 +549,7 @@ impl<'a> Network<'a> {
                         power[row] = Some(line.positive(key + 1, "the power", 0.0)? * units.kilowatt);
                     }
                     () if line.is(key, "HEAD") => {
-                        curve[row] = Some(self.curve(line, key + 1, CurveKind::PumpHead)?)
+                        curve[row] = Some(self.curve(line, key + 1, CurveKind::PumpHead)?);
                     }
                     () if line.is(key, "SPEE") => {
                         line.needed(key + 1, "the speed")?;
@@ -699,6 +691,14 @@ impl<'a> Network<'a> {
             ("pattern_id", optional_texts(rows().map(|row| row.1.1))),
         ])
     }
+}
+
+fn valve_kind(line: &Line<'_>) -> Result<&'static str> {
+    let word = line.needed(4, "the type of the valve")?;
+    ["prv", "psv", "pbv", "fcv", "tcv", "gpv", "pcv"]
+        .into_iter()
+        .find(|kind| lines::starts(word, kind))
+        .ok_or_else(|| line.error(4, format!("the valve type '{word}' is unknown")))
 }
 
 fn near<'k>(

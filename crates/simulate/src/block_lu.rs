@@ -69,9 +69,10 @@ impl Block for Block2 {
     const ZERO: Self = [0.0; 4];
 
     #[inline]
-    fn times(self, o: Self) -> Self {
-        let [a, b, c, d] = self;
-        [a * o[0] + b * o[2], a * o[1] + b * o[3], c * o[0] + d * o[2], c * o[1] + d * o[3]]
+    fn times(self, other: Self) -> Self {
+        let [top, bottom] = [[self[0], self[1]], [self[2], self[3]]];
+        let element = |row: [f64; 2], column: usize| row[0] * other[column] + row[1] * other[column + 2];
+        [element(top, 0), element(top, 1), element(bottom, 0), element(bottom, 1)]
     }
 
     #[inline]
@@ -187,7 +188,9 @@ impl Symbolic {
             pattern.columns[pattern.row(order[at])].iter().for_each(|&column| add(step[column]));
             for &child in &children[at] {
                 let child: &Vec<usize> = &upper[child];
-                child.iter().for_each(|&column| add(column));
+                for &column in child {
+                    add(column);
+                }
             }
             row.sort_unstable();
             if let Some(&parent) = row.first() {
@@ -197,7 +200,9 @@ impl Symbolic {
         }
         let mut lower: Vec<Vec<usize>> = vec![Vec::new(); size];
         for (at, row) in upper.iter().enumerate() {
-            row.iter().for_each(|&column| lower[column].push(at));
+            for &column in row {
+                lower[column].push(at);
+            }
         }
         let mut symbolic =
             Self { order, step, starts: vec![0], diagonal: Vec::with_capacity(size), columns: Vec::new() };
@@ -262,7 +267,9 @@ impl<B: Block> Factors<B> {
         for at in 0..symbolic.order.len() {
             let range = symbolic.starts[at]..symbolic.starts[at + 1];
             let columns = &symbolic.columns[range.clone()];
-            columns.iter().for_each(|&column| self.row[column] = B::ZERO);
+            for &column in columns {
+                self.row[column] = B::ZERO;
+            }
             let given = pattern.row(symbolic.order[at]);
             for (&column, &value) in pattern.columns[given.clone()].iter().zip(&values[given]) {
                 self.row[symbolic.step[column]] = value;

@@ -173,10 +173,10 @@ fn rules(network: &Network<'_>) -> Result<BTreeMap<String, RecordBatch>> {
             () if line.is(0, "AND") && clause == Clause::If => premise(network, line, "and", &mut rules)?,
             () if line.is(0, "OR") && clause == Clause::If => premise(network, line, "or", &mut rules)?,
             () if line.is(0, "AND") && clause == Clause::Then => {
-                rule_action(network, line, "then", &mut rules)?
+                rule_action(network, line, "then", &mut rules)?;
             }
             () if line.is(0, "AND") && clause == Clause::Else => {
-                rule_action(network, line, "else", &mut rules)?
+                rule_action(network, line, "else", &mut rules)?;
             }
             () if line.is(0, "THEN") && clause == Clause::If => {
                 clause = Clause::Then;

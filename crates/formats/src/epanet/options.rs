@@ -8,7 +8,7 @@ use twinlake_contracts::Result;
 use super::lines::{Line, Sections, seconds, starts};
 
 /// Litres in a cubic foot as the format's own program takes them; its rounded factors are part of what a file means.
-pub(super) const M3_PER_FT3: f64 = 0.028317;
+pub(super) const M3_PER_FT3: f64 = 0.028_317;
 pub(super) const M_PER_FT: f64 = 0.3048;
 pub(super) const PSI_PER_FT: f64 = 0.4333;
 const KPA_PER_PSI: f64 = 6.895;
@@ -212,8 +212,6 @@ impl Options {
                 () => return Err(line.error(2, "the demand model is neither DDA nor PDA")),
             }
         } else if line.is(0, "BACK") {
-            self.set("emitter_backflow", if line.is(2, "NO") { 0.0 } else { 1.0 });
-        } else if line.is(0, "EMIT") && line.is(1, "BACK") {
             self.set("emitter_backflow", if line.is(2, "NO") { 0.0 } else { 1.0 });
         } else {
             self.option_number(line, units)?;

@@ -122,7 +122,9 @@ impl Grid {
         }
         let mut open: Vec<usize> =
             (0..self.buses.len()).filter(|&bus| self.buses[bus].kind == BusKind::Slack).collect();
-        open.iter().for_each(|&bus| supplied[bus] = true);
+        for &bus in &open {
+            supplied[bus] = true;
+        }
         while let Some(bus) = open.pop() {
             for &next in &neighbours[bus] {
                 if !supplied[next] {

@@ -187,7 +187,7 @@ pub(super) fn dc(grid: &Grid, supplied: &[bool], solution: &DcSolution) -> Resul
         ("generators", json!(grid.generators.len())),
         ("unsupplied_buses", json!(unsupplied(grid, supplied))),
     ];
-    outcome(
+    Ok(outcome(
         [
             ("buses", buses),
             ("branches", branch_table(grid, &flows, false)?),
@@ -195,7 +195,7 @@ pub(super) fn dc(grid: &Grid, supplied: &[bool], solution: &DcSolution) -> Resul
             ("contingencies", contingency_table(grid, &[])?),
         ],
         summary,
-    )
+    ))
 }
 
 fn kinds(grid: &Grid, solved: impl Fn(usize) -> Option<BusKind>) -> ArrayRef {
@@ -273,7 +273,7 @@ pub(super) fn ac(grid: &Grid, supplied: &[bool], solution: &Solution, outages: &
             json!(outages.iter().filter(|outage| !outage.islanded.is_empty()).count()),
         ),
     ];
-    outcome(
+    Ok(outcome(
         [
             ("buses", buses),
             ("branches", branch_table(grid, &flows, true)?),
@@ -281,7 +281,7 @@ pub(super) fn ac(grid: &Grid, supplied: &[bool], solution: &Solution, outages: &
             ("contingencies", contingency_table(grid, outages)?),
         ],
         summary,
-    )
+    ))
 }
 
 fn contingency_table(grid: &Grid, outages: &[Outage]) -> Result<RecordBatch> {
@@ -333,9 +333,9 @@ fn contingency_table(grid: &Grid, outages: &[Outage]) -> Result<RecordBatch> {
     ])
 }
 
-fn outcome<const N: usize>(tables: [(&str, RecordBatch); 4], summary: [(&str, Value); N]) -> Result<Outcome> {
-    Ok(Outcome {
+fn outcome<const N: usize>(tables: [(&str, RecordBatch); 4], summary: [(&str, Value); N]) -> Outcome {
+    Outcome {
         tables: tables.into_iter().map(|(role, table)| (role.to_owned(), table)).collect::<BTreeMap<_, _>>(),
         summary: summary.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>(),
-    })
+    }
 }

@@ -125,14 +125,16 @@ const ONE_GENERATOR: &str = "1 0 0 100 -100 1 100 1 200 0;";
 
 #[test]
 fn two_buses_have_the_closed_solution() {
-    // P + jQ over a pure reactance X from 1 p.u.: V² = (1 − 2QX ± sqrt((1 − 2QX)² − 4X²(P² + Q²))) / 2.
-    let (p, q, x) = (0.5, 0.2, 0.4);
+    // P + jQ over a pure reactance X from 1 p.u.: V² = (1 − 2QX + sqrt((1 − 2QX)² − 4X²(P² + Q²))) / 2.
+    let (active, reactive, reactance) = (0.5_f64, 0.2_f64, 0.4_f64);
     let outcome = run(case(TWO_BUSES, ONE_GENERATOR, "1 2 0 0.4 0 30 0 0 0 0 1 -360 360;"), &[]).unwrap();
     let buses = &outcome.tables["buses"];
-    let a: f64 = 1.0 - 2.0 * q * x;
-    let v = ((a + (a * a - 4.0 * x * x * (p * p + q * q)).sqrt()) / 2.0).sqrt();
-    assert!((column(buses, "vm_pu")[1] - v).abs() < 1e-12);
-    assert!((column(buses, "va_deg")[1] + (p * x / v).asin().to_degrees()).abs() < 1e-10);
+    let half = 1.0 - 2.0 * reactive * reactance;
+    let root = (half * half - 4.0 * reactance * reactance * (active * active + reactive * reactive)).sqrt();
+    let voltage = f64::midpoint(half, root).sqrt();
+    assert!((column(buses, "vm_pu")[1] - voltage).abs() < 1e-12);
+    let angle = -(active * reactance / voltage).asin().to_degrees();
+    assert!((column(buses, "va_deg")[1] - angle).abs() < 1e-10);
     let branches = &outcome.tables["branches"];
     assert!((column(branches, "p_from_mw")[0] - 50.0).abs() < 1e-8);
     assert!((column(branches, "q_to_mvar")[0] + 20.0).abs() < 1e-8);

@@ -254,7 +254,7 @@ fn lower_barrier(beyond: f64, loss: &mut f64, slope: &mut f64) {
 fn upper_barrier(beyond: f64, loss: &mut f64, slope: &mut f64) {
     let a = 1e9 * beyond;
     let b = (a * a + 1e-6).sqrt();
-    *loss += (a + b) / 2.0;
+    *loss += f64::midpoint(a, b);
     *slope += 5e8 * (1.0 + a / b);
 }
 

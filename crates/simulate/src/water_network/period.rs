@@ -50,7 +50,7 @@ pub(super) fn run(model: &Model, progress: Progress<'_>) -> Result<Course> {
     let times = model.options.times;
     let mut solver = Solver::new(model)?;
     let mut state = State::new(model);
-    let mut transport = Transport::new(model)?;
+    let mut transport = Transport::new(model);
     let mut course = Course {
         records: Vec::new(),
         warnings: Warnings::default(),
@@ -285,7 +285,10 @@ fn control_step(model: &Model, state: &State, now: i64, mut step: i64) -> i64 {
                 let tank = node - model.junctions;
                 // Farther than any step: no need of a number that an integer may not hold.
                 let time = (model.volume_at(tank, head) - state.volume[tank]) / inflow;
-                if time > step as f64 + 1.0 { continue } else { round(time) }
+                if time > step as f64 + 1.0 {
+                    continue;
+                }
+                round(time)
             }
             When::Time(time) => time - now,
             When::ClockTime(time) if time >= clock => time - clock,

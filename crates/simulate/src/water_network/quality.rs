@@ -10,8 +10,6 @@ mod tanks;
 
 use std::collections::VecDeque;
 
-use twinlake_contracts::Result;
-
 use super::model::{LinkKind, Model, SourceKind};
 use super::options::Quality;
 use super::state::State;
@@ -60,9 +58,9 @@ pub(super) struct Transport {
 
 impl Transport {
     /// The state at the start; None if no quality is asked for.
-    pub(super) fn new(model: &Model) -> Result<Option<Self>> {
+    pub(super) fn new(model: &Model) -> Option<Self> {
         let traced = match &model.options.quality {
-            Quality::None => return Ok(None),
+            Quality::None => return None,
             Quality::Trace(node) => model.node_index.get(node).copied(),
             Quality::Age | Quality::Chemical => None,
         };
@@ -79,7 +77,7 @@ impl Transport {
             at_node[link.to].push(index);
         }
         let pipe = |link: &super::model::Link| {
-            let volume = 0.785_398 * link.length * link.diameter * link.diameter;
+            let volume = std::f64::consts::FRAC_PI_4 * link.length * link.diameter * link.diameter;
             let whole = Segment { volume, quality: node_quality[link.to] };
             if link.kind == LinkKind::Pipe { VecDeque::from([whole]) } else { VecDeque::new() }
         };
@@ -101,7 +99,7 @@ impl Transport {
             masses: Masses::default(),
         };
         transport.masses.initial = transport.stored();
-        Ok(Some(transport))
+        Some(transport)
     }
 
     fn stored(&self) -> f64 {

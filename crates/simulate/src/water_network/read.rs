@@ -42,8 +42,8 @@ impl Index<'_> {
 struct Rows<'a> {
     table: Table<'a>,
     role: &'static str,
-    rows: usize,
     ids: Vec<String>,
+    count: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -57,7 +57,7 @@ impl<'a> Rows<'a> {
                 id.ok_or_else(|| Error::config(format!("row {} of '{role}' has no id", row + 1)))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { table, role, rows: batch.num_rows(), ids })
+        Ok(Self { table, role, ids, count: batch.num_rows() })
     }
 
     fn name(&self, row: usize) -> String {
@@ -65,12 +65,12 @@ impl<'a> Rows<'a> {
     }
 
     fn texts(&self, name: &str) -> Result<Vec<Option<String>>> {
-        if self.table.has(name) { self.table.texts(name) } else { Ok(vec![None; self.rows]) }
+        if self.table.has(name) { self.table.texts(name) } else { Ok(vec![None; self.count]) }
     }
 
     fn flags(&self, name: &str) -> Result<Vec<bool>> {
         if !self.table.has(name) {
-            return Ok(vec![false; self.rows]);
+            return Ok(vec![false; self.count]);
         }
         Ok(self.table.flags(name)?.into_iter().map(|flag| flag.unwrap_or(false)).collect())
     }
@@ -78,7 +78,7 @@ impl<'a> Rows<'a> {
     /// A column that may be missing, or null in places, which both mean `missing`.
     fn or(&self, name: &str, missing: f64) -> Result<Vec<f64>> {
         if !self.table.has(name) {
-            return Ok(vec![missing; self.rows]);
+            return Ok(vec![missing; self.count]);
         }
         let check = |(row, value): (usize, Option<f64>)| match value {
             None => Ok(missing),
@@ -203,7 +203,7 @@ impl Model {
         let rows = Rows::new("junctions", batch, "node_id")?;
         let (elevation, emitter) = (rows.or("elevation_m", 0.0)?, rows.or("emitter_m3s", 0.0)?);
         let quality = rows.or("initial_quality", 0.0)?;
-        for row in 0..rows.rows {
+        for row in 0..rows.count {
             let mut node = node(&rows.ids[row], elevation[row] / M_PER_FT, quality[row] * concentration);
             if emitter[row] > 0.0 {
                 let coefficient = emitter[row] / M3_PER_FT3 * M_PER_FT.powf(1.0 / options.emitter_power);
@@ -230,7 +230,7 @@ impl Model {
             let rows = Rows::new("demands", batch, "node_id")?;
             let (demand, pattern) = (rows.numbers("demand_m3s")?, rows.texts("pattern_id")?);
             let default = series.patterns.get(&options.default_pattern).copied();
-            for row in 0..rows.rows {
+            for row in 0..rows.count {
                 let named_by = || format!("the demand {}", rows.name(row));
                 let node = Index { what: "node", of: &index }.find(Some(&rows.ids[row]), &named_by)?;
                 let pattern = series.pattern(pattern[row].as_ref(), &named_by)?.or(default);
@@ -284,7 +284,7 @@ fn reservoirs(
     let rows = Rows::new("reservoirs", batch, "node_id")?;
     let (head, pattern) = (rows.numbers("head_m")?, rows.texts("pattern_id")?);
     let quality = rows.or("initial_quality", 0.0)?;
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let head = head[row] / M_PER_FT;
         add_node(nodes, index, node(&rows.ids[row], head, quality[row] * concentration))?;
         tanks.push(Tank {
@@ -323,7 +323,7 @@ fn read_tanks(
     let (curves, overflow) = (rows.texts("volume_curve_id")?, rows.flags("can_overflow")?);
     let (mixing, fraction) = (rows.texts("mixing")?, rows.or("mixing_fraction", 1.0)?);
     let (bulk, quality) = (rows.or("bulk_coefficient", 0.0)?, rows.or("initial_quality", 0.0)?);
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let named = || format!("the tank {}", rows.name(row));
         if initial[row] < least[row] || initial[row] > most[row] {
             return Err(Error::config(format!(
@@ -337,22 +337,19 @@ fn read_tanks(
         let curve = series.curve(curves[row].as_ref(), &named)?;
         let feet = |level: f64| level / M_PER_FT;
         let area = PI * feet(diameter[row]).powi(2) / 4.0;
-        let volumes = match curve {
-            Some(curve) => {
-                let points = &series.points[curve];
-                let (first, last) = (points.first().map_or(0.0, |p| p.0), points.last().map_or(0.0, |p| p.0));
-                if feet(least[row]) < first - 1e-3 || feet(most[row]) > last + 1e-3 {
-                    return Err(Error::config(format!("{} has levels beyond its volume curve", named())));
-                }
-                [initial[row], least[row], most[row]]
-                    .map(|level| interpolate(points.iter().copied(), feet(level)))
+        let volumes = if let Some(curve) = curve {
+            let points = &series.points[curve];
+            let (first, last) = (points.first().map_or(0.0, |p| p.0), points.last().map_or(0.0, |p| p.0));
+            if feet(least[row]) < first - 1e-3 || feet(most[row]) > last + 1e-3 {
+                return Err(Error::config(format!("{} has levels beyond its volume curve", named())));
             }
-            None => {
-                let given = least_volume[row] / M_PER_FT.powi(3);
-                let bottom = if given > 0.0 { given } else { area * feet(least[row]) };
-                let above = |level: f64| bottom + area * feet(level - least[row]);
-                [above(initial[row]), bottom, above(most[row])]
-            }
+            [initial[row], least[row], most[row]]
+                .map(|level| interpolate(points.iter().copied(), feet(level)))
+        } else {
+            let given = least_volume[row] / M_PER_FT.powi(3);
+            let bottom = if given > 0.0 { given } else { area * feet(least[row]) };
+            let above = |level: f64| bottom + area * feet(level - least[row]);
+            [above(initial[row]), bottom, above(most[row])]
         };
         let base = elevation[row] / M_PER_FT;
         add_node(nodes, index, node(&rows.ids[row], base, quality[row] * concentration))?;
@@ -393,7 +390,7 @@ fn sources(
     let rows = Rows::new("sources", batch, "node_id")?;
     let (kinds, strength, patterns) =
         (rows.texts("kind")?, rows.numbers("strength")?, rows.texts("pattern_id")?);
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let named_by = || format!("the source {}", rows.name(row));
         let node = Index { what: "node", of: index }.find(Some(&rows.ids[row]), &named_by)?;
         let kind = match kinds[row].as_deref() {
@@ -440,7 +437,7 @@ fn read_links(
 fn ends(rows: &Rows<'_>, nodes: &HashMap<String, usize>) -> Result<Vec<(usize, usize)>> {
     let (from, to) = (rows.texts("from_node")?, rows.texts("to_node")?);
     let index = Index { what: "node", of: nodes };
-    (0..rows.rows)
+    (0..rows.count)
         .map(|row| {
             let named_by = || format!("the link {}", rows.name(row));
             let ends =
@@ -481,7 +478,7 @@ fn pipes(
     let (minor_loss, check) = (rows.or("minor_loss", 0.0)?, rows.flags("check_valve")?);
     let statuses = rows.texts("status")?;
     let (bulk, wall) = (rows.or("bulk_coefficient", 0.0)?, rows.or("wall_coefficient", 0.0)?);
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let (length, diameter) = (length[row] / M_PER_FT, diameter[row] / M_PER_FT);
         let square = diameter * diameter;
         let (roughness, resistance) = match options.headloss {
@@ -531,7 +528,7 @@ fn pumps(
     let (curves, patterns, statuses) =
         (rows.texts("curve_id")?, rows.texts("pattern_id")?, rows.texts("status")?);
     let (power, speed) = (rows.or("power_kw", 0.0)?, rows.or("speed", 1.0)?);
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let named = || format!("the pump {}", rows.name(row));
         let mut pump = match series.curve(curves[row].as_ref(), &named)? {
             Some(curve) => pump_with_curve(&series.points[curve], curve, &named)?,
@@ -626,7 +623,7 @@ fn valves(
     let (diameter, setting) = (rows.positive("diameter_m")?, rows.or("setting", 0.0)?);
     let (kinds, curves, statuses) = (rows.texts("kind")?, rows.texts("curve_id")?, rows.texts("status")?);
     let minor_loss = rows.or("minor_loss", 0.0)?;
-    for row in 0..rows.rows {
+    for row in 0..rows.count {
         let named = || format!("the valve {}", rows.name(row));
         let (kind, unit) = match kinds[row].as_deref() {
             Some("prv") => (LinkKind::PressureReducing, M_PER_FT),

@@ -38,13 +38,11 @@ fn reducing(
     let open_loss = model.links[index].minor_loss * flow * flow;
     let backwards = flow < -options.flow_tolerance;
     match state.status[index] {
-        Status::Active if backwards => Status::Closed,
+        Status::Active | Status::Open | Status::CannotKeepPressure if backwards => Status::Closed,
         Status::Active if upstream - open_loss < kept - tolerance => Status::Open,
-        Status::Open if backwards => Status::Closed,
         Status::Open if downstream >= kept + tolerance => Status::Active,
         Status::Closed if upstream >= kept + tolerance && downstream < kept - tolerance => Status::Active,
         Status::Closed if upstream < kept - tolerance && upstream > downstream + tolerance => Status::Open,
-        Status::CannotKeepPressure if backwards => Status::Closed,
         other => other,
     }
 }
@@ -62,13 +60,11 @@ fn sustaining(
     let backwards = flow < -options.flow_tolerance;
     let downhill = upstream > downstream + tolerance;
     match state.status[index] {
-        Status::Active if backwards => Status::Closed,
+        Status::Active | Status::Open | Status::CannotKeepPressure if backwards => Status::Closed,
         Status::Active if downstream + open_loss > kept + tolerance => Status::Open,
-        Status::Open if backwards => Status::Closed,
         Status::Open if upstream < kept - tolerance => Status::Active,
         Status::Closed if downstream > kept + tolerance && downhill => Status::Open,
         Status::Closed if upstream >= kept + tolerance && downhill => Status::Active,
-        Status::CannotKeepPressure if backwards => Status::Closed,
         other => other,
     }
 }

@@ -117,7 +117,7 @@ fn flows_balance_at_every_junction_of_the_first_example() {
 
 /// Head (feet), chlorine (mg/L) and age (hours) at noon by EPANET 2.3.5 with an accuracy of 1e-7.
 const NET_1_AT_12_H: [(&str, f64, f64, f64); 4] = [
-    ("10", 1018.993_327, 1.0, 1.0),
+    ("10", 1_018.993_327, 1.0, 1.0),
     ("22", 987.443_313, 0.567_908_054, 4.972_393_339),
     ("32", 983.832_833, 0.328_972_527, 6.812_122_291),
     ("2", 988.571_908, 0.753_274_148, 12.542_096_688),

@@ -110,21 +110,18 @@ impl Warnings {
         let mut seen: HashMap<(Kind, Option<usize>), usize> = HashMap::new();
         let mut add = |kind: Kind, element: Option<usize>, value: Option<f64>| {
             let key = (kind, element);
-            let place = match self.open.get(&key) {
-                Some(&place) => {
-                    let warning = &mut self.all[place];
-                    warning.until = now;
-                    let worst = if kind == Kind::NegativePressure { f64::min } else { f64::max };
-                    warning.value = match (warning.value, value) {
-                        (Some(before), Some(value)) => Some(worst(before, value)),
-                        (before, value) => before.or(value),
-                    };
-                    place
-                }
-                None => {
-                    self.all.push(Warning { kind, element, from: now, until: now, value });
-                    self.all.len() - 1
-                }
+            let place = if let Some(&place) = self.open.get(&key) {
+                let warning = &mut self.all[place];
+                warning.until = now;
+                let worst = if kind == Kind::NegativePressure { f64::min } else { f64::max };
+                warning.value = match (warning.value, value) {
+                    (Some(before), Some(value)) => Some(worst(before, value)),
+                    (before, value) => before.or(value),
+                };
+                place
+            } else {
+                self.all.push(Warning { kind, element, from: now, until: now, value });
+                self.all.len() - 1
             };
             seen.insert(key, place);
         };
