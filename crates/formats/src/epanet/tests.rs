@@ -190,7 +190,7 @@ fn mistakes_name_file_line_and_section() {
         ("T 50 1 0 10", "T 50 11 0 10", "section [TANKS]: the initial level is not between"),
         ("DURATION 1 DAY", "DURATION soon", "section [TIMES]: 'soon' is not a time"),
         ("PRESSURE PSI", "PRESSURE ATM", "section [OPTIONS]: the pressure unit is unknown"),
-        ("PRESSURE PSI", "ACCURAZY 1", "section [OPTIONS]: this option is unknown"),
+        ("PRESSURE PSI", "AKKURACY 1", "section [OPTIONS]: this option is unknown"),
         ("[ENERGY]", "[LEAKAGE]\nP 1 1\n[ENERGY]", "section [LEAKAGE]: leakage along pipes is not computed"),
         ("[ENERGY]", "[ENERGIE]x", "energy"),
         ("[TAGS]", "[TUGS]", "the section [TUGS] is unknown"),
