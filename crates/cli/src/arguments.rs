@@ -326,7 +326,8 @@ pub struct SqlOptions {
 pub struct SimulateOptions {
     /// The operator, for example traffic_assignment
     pub operator: String,
-    /// The network, in the field's own format (.tntp; a production line in .toml); without it the twins are the network
+    /// The network, in the field's own format (.tntp for traffic, .m for power_flow, .inp for water_network, .toml for
+    /// production_line); without it the twins are the network
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
     /// The demand, in the field's own format (.tntp)
@@ -341,6 +342,9 @@ pub struct SimulateOptions {
     /// The seed of the random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Which result table to write or print, with --network [default: the operator's first]
+    #[arg(long, value_name = "ROLE")]
+    pub table: Option<String>,
     /// Write the result rows to this file
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use twinlake_contracts::{Error, Horizon, Outcome, Parameters, Snapshot};
+use twinlake_contracts::{Error, Horizon, OperatorSpec, Outcome, Parameters, Snapshot};
 use twinlake_query::output;
 
 use crate::WrongUse;
@@ -28,13 +28,16 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
                 let error = Error::config("--scenario works on the twins, not on --network");
                 return Err(WrongUse(error.with_help("leave out --network to run on the twins")).into());
             }
+            let role = result_table(&operator, options.table.as_deref()).map_err(WrongUse)?;
             let outcome = on_files(settings, options, network, parameters).await?;
-            let role = operator.outputs.first().map_or("links", |shape| shape.role);
             let rows = outcome.tables.get(role).cloned().context("the operator gave no rows")?;
             (vec![rows], serde_json::Value::Object(outcome.summary))
         }
         None if options.demand.is_some() => {
             return Err(WrongUse(Error::config("--demand needs --network")).into());
+        }
+        None if options.table.is_some() => {
+            return Err(WrongUse(Error::config("--table needs --network")).into());
         }
         None => on_twins(settings, options, parameters).await?,
     };
@@ -59,9 +62,22 @@ fn write(rows: &[RecordBatch], format: Format, writer: &mut dyn std::io::Write) 
     Ok(output::write(print_format(format), &first.schema(), rows, writer)?)
 }
 
+/// The role of the result table asked for; the operator's first if none is.
+fn result_table<'a>(operator: &'a OperatorSpec, asked: Option<&str>) -> Result<&'a str, Error> {
+    let roles = || operator.outputs.iter().map(|shape| shape.role);
+    match asked {
+        None => roles().next().ok_or_else(|| Error::internal("the operator gives no table")),
+        Some(asked) => roles()
+            .find(|role| *role == asked)
+            .ok_or_else(|| Error::not_found("result table", asked, roles())),
+    }
+}
+
 /// The tables of the file that `--network` names, in the format that the operator's field uses.
 fn network_tables(operator: &str, text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>, Error> {
     match operator {
+        "power_flow" => twinlake_formats::matpower::read_case(text, file),
+        "water_network" => twinlake_formats::epanet::read_network(text, file),
         "production_line" => twinlake_formats::line_toml::read_line(text, file),
         _ => twinlake_formats::tntp::read_network(text, file),
     }
@@ -75,7 +91,7 @@ fn placed_in_network(operator: &str, error: Error, text: &str, file: &str) -> Er
     }
 }
 
-/// The field's own files: TNTP networks and trips, production lines in TOML.
+/// The field's own files: TNTP networks and trips, MATPOWER cases, EPANET networks, production lines in TOML.
 async fn on_files(
     settings: &Settings,
     options: &SimulateOptions,
@@ -86,6 +102,10 @@ async fn on_files(
     let tables = network_tables(&options.operator, &text, &file)?;
     let mut snapshot = Snapshot { tables };
     if let Some(demand) = &options.demand {
+        if snapshot.tables.contains_key("demand") || !snapshot.tables.contains_key("nodes") {
+            let error = Error::config(format!("{} takes its demand from --network", options.operator));
+            return Err(WrongUse(error.with_help("leave out --demand")).into());
+        }
         let trips = twinlake_formats::tntp::read_trips(&read(demand)?, &demand.display().to_string())?;
         snapshot.tables.insert("demand".to_owned(), trips);
     }
@@ -105,9 +125,11 @@ async fn on_files(
     Ok(outcome.await??)
 }
 
+/// The text of a file; bytes that are not UTF-8, which old files have in names and comments, become U+FFFD.
 fn read(file: &Path) -> Result<String> {
-    fs::read_to_string(file)
-        .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))).into())
+    let bytes = fs::read(file)
+        .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The twins of the lake, in the scenario.

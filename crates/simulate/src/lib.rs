@@ -6,13 +6,16 @@
 
 mod accessibility;
 mod assignment;
+mod block_lu;
 mod bush;
+mod cholesky;
 mod columns;
 mod cost;
 mod input;
 mod isochrone;
 mod link_states;
 mod network;
+mod power_flow;
 mod production_line;
 mod route;
 mod routing;
@@ -20,19 +23,24 @@ mod shortest_path;
 mod stride;
 mod traffic_assignment;
 mod transit;
+mod water_network;
 
 use twinlake_contracts::OperatorRegistry;
 
 pub use accessibility::Accessibility;
 pub use isochrone::Isochrone;
+pub use power_flow::PowerFlow;
 pub use production_line::ProductionLine;
 pub use route::Route;
 pub use traffic_assignment::TrafficAssignment;
+pub use water_network::WaterNetwork;
 
 /// All operators. To add one: its file, its `mod`, its line here.
 pub fn registry() -> OperatorRegistry {
     OperatorRegistry::default()
         .with(TrafficAssignment)
+        .with(PowerFlow)
+        .with(WaterNetwork)
         .with(ProductionLine)
         .with(Route)
         .with(Isochrone)
@@ -55,7 +63,16 @@ mod tests {
             }
             names.push(spec.name);
         }
-        assert_eq!(names, ["accessibility", "isochrone", "production_line", "route", "traffic_assignment"]);
+        let all = [
+            "accessibility",
+            "isochrone",
+            "power_flow",
+            "production_line",
+            "route",
+            "traffic_assignment",
+            "water_network",
+        ];
+        assert_eq!(names, all);
         assert!(
             registry()
                 .get("traffic_asignment")

@@ -1,0 +1,675 @@
+//! From the tables to the model.
+
+use std::collections::HashMap;
+use std::f64::consts::PI;
+
+use arrow::array::RecordBatch;
+use twinlake_contracts::{Error, Result, Snapshot, suggest};
+
+use super::model::{
+    BIG, L_PER_FT3, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Mixing, Model, Node, Pump, PumpCurve, SMALL,
+    Source, SourceKind, Status, TINY, Tank, interpolate,
+};
+use super::options::{Headloss, Options, Quality};
+use super::rules;
+use crate::columns::Table;
+
+const SECONDS_PER_DAY: f64 = 86400.0;
+
+/// Names to indices, with errors that suggest.
+pub(super) struct Index<'a> {
+    pub(super) what: &'static str,
+    pub(super) of: &'a HashMap<String, usize>,
+}
+
+impl Index<'_> {
+    pub(super) fn find(&self, id: Option<&str>, named_by: &dyn Fn() -> String) -> Result<usize> {
+        let Some(id) = id else {
+            return Err(Error::config(format!("{} names no {}", named_by(), self.what)));
+        };
+        self.of.get(id).copied().ok_or_else(|| {
+            let error =
+                Error::config(format!("{} names the {} '{id}', which is not there", named_by(), self.what));
+            match suggest(id, self.of.keys().map(String::as_str)) {
+                Some(near) => error.with_help(format!("did you mean '{near}'?")),
+                None => error,
+            }
+        })
+    }
+}
+
+/// Columns of a table with words for what is missing.
+struct Rows<'a> {
+    table: Table<'a>,
+    role: &'static str,
+    ids: Vec<String>,
+    count: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn new(role: &'static str, batch: &'a RecordBatch, id: &str) -> Result<Self> {
+        let table = Table::new(role, batch);
+        let ids = table
+            .texts(id)?
+            .into_iter()
+            .enumerate()
+            .map(|(row, id)| {
+                id.ok_or_else(|| Error::config(format!("row {} of '{role}' has no id", row + 1)))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { table, role, ids, count: batch.num_rows() })
+    }
+
+    fn name(&self, row: usize) -> String {
+        format!("'{}' (row {} of '{}')", self.ids[row], row + 1, self.role)
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<Option<String>>> {
+        if self.table.has(name) { self.table.texts(name) } else { Ok(vec![None; self.count]) }
+    }
+
+    fn flags(&self, name: &str) -> Result<Vec<bool>> {
+        if !self.table.has(name) {
+            return Ok(vec![false; self.count]);
+        }
+        Ok(self.table.flags(name)?.into_iter().map(|flag| flag.unwrap_or(false)).collect())
+    }
+
+    /// A column that may be missing, or null in places, which both mean `missing`.
+    fn or(&self, name: &str, missing: f64) -> Result<Vec<f64>> {
+        if !self.table.has(name) {
+            return Ok(vec![missing; self.count]);
+        }
+        let check = |(row, value): (usize, Option<f64>)| match value {
+            None => Ok(missing),
+            Some(value) if value.is_finite() => Ok(value),
+            Some(value) => {
+                Err(Error::config(format!("{} has {name} {value}, not a finite number", self.name(row))))
+            }
+        };
+        self.table.numbers(name)?.into_iter().enumerate().map(check).collect()
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<f64>> {
+        let check = |(row, value): (usize, Option<f64>)| match value {
+            Some(value) if value.is_finite() => Ok(value),
+            _ => Err(Error::config(format!("{} has no {name}", self.name(row)))),
+        };
+        self.table.numbers(name)?.into_iter().enumerate().map(check).collect()
+    }
+
+    fn positive(&self, name: &str) -> Result<Vec<f64>> {
+        let values = self.numbers(name)?;
+        match values.iter().position(|value| *value <= 0.0) {
+            Some(row) => Err(Error::config(format!(
+                "{} has {name} {}, which must be above 0",
+                self.name(row),
+                values[row]
+            ))),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Patterns and curves by name.
+struct Series {
+    patterns: HashMap<String, usize>,
+    factors: Vec<Vec<f64>>,
+    curves: HashMap<String, usize>,
+    points: Vec<Vec<(f64, f64)>>,
+}
+
+impl Series {
+    fn read(city: &Snapshot) -> Result<Self> {
+        let mut series = Self {
+            patterns: HashMap::new(),
+            factors: Vec::new(),
+            curves: HashMap::new(),
+            points: Vec::new(),
+        };
+        if let Some(batch) = city.tables.get("patterns") {
+            let rows = Rows::new("patterns", batch, "pattern_id")?;
+            for (id, factor) in rows.ids.iter().zip(rows.numbers("factor")?) {
+                let place = *series.patterns.entry(id.clone()).or_insert_with(|| {
+                    series.factors.push(Vec::new());
+                    series.factors.len() - 1
+                });
+                series.factors[place].push(factor);
+            }
+        }
+        if let Some(batch) = city.tables.get("curves") {
+            let rows = Rows::new("curves", batch, "curve_id")?;
+            let kinds = rows.texts("kind")?;
+            let (x, y) = (rows.numbers("x")?, rows.numbers("y")?);
+            for (row, id) in rows.ids.iter().enumerate() {
+                let (of_x, of_y) = match kinds[row].as_deref() {
+                    Some("pump_head" | "headloss") => (1.0 / M3_PER_FT3, 1.0 / M_PER_FT),
+                    Some("volume") => (1.0 / M_PER_FT, M_PER_FT.powi(-3)),
+                    Some("valve") => (1.0, 1.0),
+                    other => {
+                        let other = other.unwrap_or("none");
+                        return Err(Error::config(format!(
+                            "the curve {} is of kind '{other}'",
+                            rows.name(row)
+                        ))
+                        .with_help("a kind is one of 'pump_head', 'headloss', 'volume', 'valve'"));
+                    }
+                };
+                let place = *series.curves.entry(id.clone()).or_insert_with(|| {
+                    series.points.push(Vec::new());
+                    series.points.len() - 1
+                });
+                let point = (x[row] * of_x, y[row] * of_y);
+                if series.points[place].last().is_some_and(|last| last.0 >= point.0) {
+                    return Err(Error::config(format!(
+                        "the x of the curve {} does not rise",
+                        rows.name(row)
+                    )));
+                }
+                series.points[place].push(point);
+            }
+        }
+        Ok(series)
+    }
+
+    fn pattern(&self, id: Option<&String>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
+        id.map(|id| Index { what: "pattern", of: &self.patterns }.find(Some(id), named_by)).transpose()
+    }
+
+    fn curve(&self, id: Option<&String>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
+        id.map(|id| Index { what: "curve", of: &self.curves }.find(Some(id), named_by)).transpose()
+    }
+}
+
+/// Adds a node; twice the same name is an error.
+fn add_node(nodes: &mut Vec<Node>, index: &mut HashMap<String, usize>, node: Node) -> Result<()> {
+    if index.insert(node.id.clone(), nodes.len()).is_some() {
+        return Err(Error::config(format!("the node '{}' is there twice", node.id)));
+    }
+    nodes.push(node);
+    Ok(())
+}
+
+fn node(id: &str, elevation: f64, quality: f64) -> Node {
+    Node { id: id.to_owned(), elevation, demands: Vec::new(), emitter: 0.0, quality, source: None }
+}
+
+impl Model {
+    pub(super) fn read(city: &Snapshot, options: Options) -> Result<Self> {
+        let series = Series::read(city)?;
+        let concentration = if options.quality == Quality::Chemical { L_PER_FT3 } else { 1.0 };
+        let (mut nodes, mut index) = (Vec::new(), HashMap::new());
+        let batch = city.table("junctions")?;
+        let rows = Rows::new("junctions", batch, "node_id")?;
+        let (elevation, emitter) = (rows.or("elevation_m", 0.0)?, rows.or("emitter_m3s", 0.0)?);
+        let quality = rows.or("initial_quality", 0.0)?;
+        for row in 0..rows.count {
+            let mut node = node(&rows.ids[row], elevation[row] / M_PER_FT, quality[row] * concentration);
+            if emitter[row] > 0.0 {
+                let coefficient = emitter[row] / M3_PER_FT3 * M_PER_FT.powf(1.0 / options.emitter_power);
+                node.emitter = coefficient.powf(-options.emitter_power);
+            }
+            add_node(&mut nodes, &mut index, node)?;
+        }
+        let junctions = nodes.len();
+        if junctions == 0 {
+            return Err(Error::config("the network has no junction"));
+        }
+        let mut tanks = Vec::new();
+        if let Some(batch) = city.tables.get("reservoirs") {
+            reservoirs(batch, &series, concentration, &mut nodes, &mut index, &mut tanks)?;
+        }
+        if let Some(batch) = city.tables.get("tanks") {
+            read_tanks(batch, &series, concentration, &mut nodes, &mut index, &mut tanks)?;
+        }
+        if tanks.is_empty() {
+            return Err(Error::config("the network has neither a tank nor a reservoir, so no head is known")
+                .with_help("add a row to 'reservoirs' where water comes from"));
+        }
+        if let Some(batch) = city.tables.get("demands") {
+            let rows = Rows::new("demands", batch, "node_id")?;
+            let (demand, pattern) = (rows.numbers("demand_m3s")?, rows.texts("pattern_id")?);
+            let default = series.patterns.get(&options.default_pattern).copied();
+            for row in 0..rows.count {
+                let named_by = || format!("the demand {}", rows.name(row));
+                let node = Index { what: "node", of: &index }.find(Some(&rows.ids[row]), &named_by)?;
+                let pattern = series.pattern(pattern[row].as_ref(), &named_by)?.or(default);
+                if node < junctions {
+                    nodes[node].demands.push((demand[row] / M3_PER_FT3, pattern));
+                }
+            }
+        }
+        if let Some(batch) = city.tables.get("sources") {
+            sources(batch, &series, &index, &mut nodes)?;
+        }
+        let links = read_links(city, &series, &index, &options, junctions)?;
+        let joined: Vec<bool> = links.iter().fold(vec![false; nodes.len()], |mut joined, link| {
+            (joined[link.from], joined[link.to]) = (true, true);
+            joined
+        });
+        if let Some(alone) = (0..junctions).find(|&node| !joined[node]) {
+            return Err(Error::config(format!("the junction '{}' is joined to no link", nodes[alone].id)));
+        }
+        if let Quality::Trace(node) = &options.quality {
+            Index { what: "node", of: &index }.find(Some(node), &|| "trace_node".to_owned())?;
+        }
+        let link_index: HashMap<String, usize> =
+            links.iter().enumerate().map(|(place, link)| (link.id.clone(), place)).collect();
+        let mut model = Self {
+            nodes,
+            junctions,
+            tanks,
+            links,
+            patterns: series.factors,
+            curves: series.points,
+            controls: Vec::new(),
+            rules: Vec::new(),
+            options,
+            node_index: index,
+        };
+        model.controls = rules::read_controls(city, &model, &link_index)?;
+        model.rules = rules::read_rules(city, &model, &link_index)?;
+        Ok(model)
+    }
+}
+
+fn reservoirs(
+    batch: &RecordBatch,
+    series: &Series,
+    concentration: f64,
+    nodes: &mut Vec<Node>,
+    index: &mut HashMap<String, usize>,
+    tanks: &mut Vec<Tank>,
+) -> Result<()> {
+    let rows = Rows::new("reservoirs", batch, "node_id")?;
+    let (head, pattern) = (rows.numbers("head_m")?, rows.texts("pattern_id")?);
+    let quality = rows.or("initial_quality", 0.0)?;
+    for row in 0..rows.count {
+        let head = head[row] / M_PER_FT;
+        add_node(nodes, index, node(&rows.ids[row], head, quality[row] * concentration))?;
+        tanks.push(Tank {
+            area: 0.0,
+            initial_head: head,
+            least_head: head,
+            most_head: head,
+            initial_volume: 0.0,
+            least_volume: 0.0,
+            most_volume: 0.0,
+            curve: None,
+            can_overflow: false,
+            pattern: series
+                .pattern(pattern[row].as_ref(), &|| format!("the reservoir {}", rows.name(row)))?,
+            mixing: Mixing::Complete,
+            mixing_fraction: 1.0,
+            bulk: 0.0,
+        });
+    }
+    Ok(())
+}
+
+fn read_tanks(
+    batch: &RecordBatch,
+    series: &Series,
+    concentration: f64,
+    nodes: &mut Vec<Node>,
+    index: &mut HashMap<String, usize>,
+    tanks: &mut Vec<Tank>,
+) -> Result<()> {
+    let rows = Rows::new("tanks", batch, "node_id")?;
+    let elevation = rows.numbers("elevation_m")?;
+    let (initial, least, most) =
+        (rows.numbers("initial_level_m")?, rows.or("min_level_m", 0.0)?, rows.numbers("max_level_m")?);
+    let (diameter, least_volume) = (rows.positive("diameter_m")?, rows.or("min_volume_m3", 0.0)?);
+    let (curves, overflow) = (rows.texts("volume_curve_id")?, rows.flags("can_overflow")?);
+    let (mixing, fraction) = (rows.texts("mixing")?, rows.or("mixing_fraction", 1.0)?);
+    let (bulk, quality) = (rows.or("bulk_coefficient", 0.0)?, rows.or("initial_quality", 0.0)?);
+    for row in 0..rows.count {
+        let named = || format!("the tank {}", rows.name(row));
+        if initial[row] < least[row] || initial[row] > most[row] {
+            return Err(Error::config(format!(
+                "{} has initial_level_m {}, which is not between min_level_m {} and max_level_m {}",
+                named(),
+                initial[row],
+                least[row],
+                most[row]
+            )));
+        }
+        let curve = series.curve(curves[row].as_ref(), &named)?;
+        let feet = |level: f64| level / M_PER_FT;
+        let area = PI * feet(diameter[row]).powi(2) / 4.0;
+        let volumes = if let Some(curve) = curve {
+            let points = &series.points[curve];
+            let (first, last) = (points.first().map_or(0.0, |p| p.0), points.last().map_or(0.0, |p| p.0));
+            if feet(least[row]) < first - 1e-3 || feet(most[row]) > last + 1e-3 {
+                return Err(Error::config(format!("{} has levels beyond its volume curve", named())));
+            }
+            [initial[row], least[row], most[row]]
+                .map(|level| interpolate(points.iter().copied(), feet(level)))
+        } else {
+            let given = least_volume[row] / M_PER_FT.powi(3);
+            let bottom = if given > 0.0 { given } else { area * feet(least[row]) };
+            let above = |level: f64| bottom + area * feet(level - least[row]);
+            [above(initial[row]), bottom, above(most[row])]
+        };
+        let base = elevation[row] / M_PER_FT;
+        add_node(nodes, index, node(&rows.ids[row], base, quality[row] * concentration))?;
+        tanks.push(Tank {
+            area,
+            initial_head: base + feet(initial[row]),
+            least_head: base + feet(least[row]),
+            most_head: base + feet(most[row]),
+            initial_volume: volumes[0],
+            least_volume: volumes[1],
+            most_volume: volumes[2],
+            curve,
+            can_overflow: overflow[row],
+            pattern: None,
+            mixing: match mixing[row].as_deref() {
+                None | Some("mixed") => Mixing::Complete,
+                Some("two_compartments") => Mixing::TwoCompartments,
+                Some("fifo") => Mixing::FirstInFirstOut,
+                Some("lifo") => Mixing::LastInFirstOut,
+                Some(other) => {
+                    return Err(Error::config(format!("{} has the mixing model '{other}'", named()))
+                        .with_help("write one of: mixed, two_compartments, fifo, lifo"));
+                }
+            },
+            mixing_fraction: fraction[row],
+            bulk: bulk[row] / SECONDS_PER_DAY,
+        });
+    }
+    Ok(())
+}
+
+fn sources(
+    batch: &RecordBatch,
+    series: &Series,
+    index: &HashMap<String, usize>,
+    nodes: &mut [Node],
+) -> Result<()> {
+    let rows = Rows::new("sources", batch, "node_id")?;
+    let (kinds, strength, patterns) =
+        (rows.texts("kind")?, rows.numbers("strength")?, rows.texts("pattern_id")?);
+    for row in 0..rows.count {
+        let named_by = || format!("the source {}", rows.name(row));
+        let node = Index { what: "node", of: index }.find(Some(&rows.ids[row]), &named_by)?;
+        let kind = match kinds[row].as_deref() {
+            None | Some("concentration") => SourceKind::Concentration,
+            Some("mass") => SourceKind::Mass,
+            Some("set_point") => SourceKind::SetPoint,
+            Some("flow_paced") => SourceKind::FlowPaced,
+            Some(other) => {
+                return Err(Error::config(format!("{} is of kind '{other}'", named_by()))
+                    .with_help("write one of: concentration, mass, set_point, flow_paced"));
+            }
+        };
+        let pattern = series.pattern(patterns[row].as_ref(), &named_by)?;
+        nodes[node].source = Some(Source { kind, strength: strength[row], pattern });
+    }
+    Ok(())
+}
+
+fn read_links(
+    city: &Snapshot,
+    series: &Series,
+    nodes: &HashMap<String, usize>,
+    options: &Options,
+    junctions: usize,
+) -> Result<Vec<Link>> {
+    let mut links: Vec<Link> = Vec::new();
+    pipes(city.table("pipes")?, nodes, options, &mut links)?;
+    if let Some(batch) = city.tables.get("pumps") {
+        pumps(batch, series, nodes, &mut links)?;
+    }
+    if let Some(batch) = city.tables.get("valves") {
+        valves(batch, series, nodes, junctions, &mut links)?;
+    }
+    let mut seen = HashMap::new();
+    for (place, link) in links.iter().enumerate() {
+        if seen.insert(link.id.as_str(), place).is_some() {
+            return Err(Error::config(format!("the link '{}' is there twice", link.id)));
+        }
+    }
+    Ok(links)
+}
+
+/// Both ends of the links of a table.
+fn ends(rows: &Rows<'_>, nodes: &HashMap<String, usize>) -> Result<Vec<(usize, usize)>> {
+    let (from, to) = (rows.texts("from_node")?, rows.texts("to_node")?);
+    let index = Index { what: "node", of: nodes };
+    (0..rows.count)
+        .map(|row| {
+            let named_by = || format!("the link {}", rows.name(row));
+            let ends =
+                (index.find(from[row].as_deref(), &named_by)?, index.find(to[row].as_deref(), &named_by)?);
+            if ends.0 == ends.1 {
+                return Err(Error::config(format!("{} begins and ends at the same node", named_by())));
+            }
+            Ok(ends)
+        })
+        .collect()
+}
+
+fn status(rows: &Rows<'_>, row: usize, word: Option<&str>, missing: Status) -> Result<Status> {
+    match word {
+        None => Ok(missing),
+        Some("open") => Ok(Status::Open),
+        Some("closed") => Ok(Status::Closed),
+        Some("active") if missing == Status::Active => Ok(Status::Active),
+        Some(other) => Err(Error::config(format!("the link {} has the status '{other}'", rows.name(row)))),
+    }
+}
+
+/// From `k v²/2g` to `m q²`, with EPANET's 8 / (π² g).
+fn minor(coefficient: f64, diameter: f64) -> f64 {
+    0.02517 * coefficient / diameter.powi(4)
+}
+
+fn pipes(
+    batch: &RecordBatch,
+    nodes: &HashMap<String, usize>,
+    options: &Options,
+    links: &mut Vec<Link>,
+) -> Result<()> {
+    let rows = Rows::new("pipes", batch, "link_id")?;
+    let ends = ends(&rows, nodes)?;
+    let (length, diameter, roughness) =
+        (rows.positive("length_m")?, rows.positive("diameter_m")?, rows.positive("roughness")?);
+    let (minor_loss, check) = (rows.or("minor_loss", 0.0)?, rows.flags("check_valve")?);
+    let statuses = rows.texts("status")?;
+    let (bulk, wall) = (rows.or("bulk_coefficient", 0.0)?, rows.or("wall_coefficient", 0.0)?);
+    for row in 0..rows.count {
+        let (length, diameter) = (length[row] / M_PER_FT, diameter[row] / M_PER_FT);
+        let square = diameter * diameter;
+        let (roughness, resistance) = match options.headloss {
+            Headloss::HazenWilliams => {
+                let c = roughness[row];
+                (c, 4.727 * length / c.powf(1.852) / diameter.powf(4.871))
+            }
+            Headloss::DarcyWeisbach => {
+                (roughness[row] / M_PER_FT, length / 2.0 / 32.2 / diameter / (PI * square / 4.0).powi(2))
+            }
+            Headloss::ChezyManning => {
+                let n = roughness[row];
+                (n, (4.0 * n / (1.49 * PI * square)).powi(2) * (diameter / 4.0).powf(-1.333) * length)
+            }
+        };
+        // Zero order wall reactions are per area, those of first order a velocity.
+        let wall_unit = if options.wall_order == 0.0 { M_PER_FT.powi(2) } else { 1.0 / M_PER_FT };
+        links.push(Link {
+            id: rows.ids[row].clone(),
+            kind: if check[row] { LinkKind::CheckValve } else { LinkKind::Pipe },
+            from: ends[row].0,
+            to: ends[row].1,
+            diameter,
+            length,
+            roughness,
+            resistance,
+            minor_loss: minor(minor_loss[row], diameter),
+            status: status(&rows, row, statuses[row].as_deref(), Status::Open)?,
+            setting: Some(roughness),
+            pump: None,
+            curve: None,
+            bulk: bulk[row] / SECONDS_PER_DAY,
+            wall: wall[row] / SECONDS_PER_DAY * wall_unit,
+        });
+    }
+    Ok(())
+}
+
+fn pumps(
+    batch: &RecordBatch,
+    series: &Series,
+    nodes: &HashMap<String, usize>,
+    links: &mut Vec<Link>,
+) -> Result<()> {
+    let rows = Rows::new("pumps", batch, "link_id")?;
+    let ends = ends(&rows, nodes)?;
+    let (curves, patterns, statuses) =
+        (rows.texts("curve_id")?, rows.texts("pattern_id")?, rows.texts("status")?);
+    let (power, speed) = (rows.or("power_kw", 0.0)?, rows.or("speed", 1.0)?);
+    for row in 0..rows.count {
+        let named = || format!("the pump {}", rows.name(row));
+        let mut pump = match series.curve(curves[row].as_ref(), &named)? {
+            Some(curve) => pump_with_curve(&series.points[curve], curve, &named)?,
+            None if power[row] > 0.0 => Pump {
+                curve: PumpCurve::ConstantPower { r: 8.814 * power[row] / 0.7457 },
+                start_flow: 1.0,
+                most_head: BIG,
+                most_flow: BIG,
+                pattern: None,
+            },
+            None => {
+                return Err(Error::config(format!("{} has neither curve_id nor power_kw", named())));
+            }
+        };
+        pump.pattern = series.pattern(patterns[row].as_ref(), &named)?;
+        links.push(Link {
+            id: rows.ids[row].clone(),
+            kind: LinkKind::Pump,
+            from: ends[row].0,
+            to: ends[row].1,
+            diameter: 0.0,
+            length: 0.0,
+            roughness: 0.0,
+            resistance: LARGE,
+            minor_loss: 0.0,
+            status: status(&rows, row, statuses[row].as_deref(), Status::Open)?,
+            setting: Some(speed[row]),
+            pump: Some(pump),
+            curve: None,
+            bulk: 0.0,
+            wall: 0.0,
+        });
+    }
+    Ok(())
+}
+
+/// One point: a parabola-like curve whose shutoff head is 4/3 of it and which ends at twice its flow. Three points from
+/// flow 0: `h = a − b qᶜ` through them. Any other: lines.
+fn pump_with_curve(points: &[(f64, f64)], curve: usize, named: &dyn Fn() -> String) -> Result<Pump> {
+    let falls = points.windows(2).all(|pair| pair[1].1 < pair[0].1);
+    let power_law = match points {
+        [(q, h)] => Some([1.33334 * h, *h, 0.0, *q, 2.0 * q]),
+        [(zero, h0), (q1, h1), (q2, h2)] if *zero == 0.0 => Some([*h0, *h1, *h2, *q1, *q2]),
+        _ => None,
+    };
+    let bad = || {
+        Error::config(format!(
+            "{} has a curve that is not one of a pump: head must fall as flow rises",
+            named()
+        ))
+    };
+    let Some([h0, h1, h2, q1, q2]) = power_law else {
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { return Err(bad()) };
+        if !falls || points.len() < 2 {
+            return Err(bad());
+        }
+        return Ok(Pump {
+            curve: PumpCurve::Points { curve },
+            start_flow: f64::midpoint(first.0, last.0),
+            most_head: first.1,
+            most_flow: last.0,
+            pattern: None,
+        });
+    };
+    let (drop1, drop2) = (h0 - h1, h0 - h2);
+    if h0 < TINY || drop1 < TINY || h1 - h2 < TINY || q1 <= 0.0 || q2 <= q1 {
+        return Err(bad());
+    }
+    let n = (drop2 / drop1).ln() / (q2 / q1).ln();
+    if !(n > 0.0 && n <= 20.0) {
+        return Err(bad());
+    }
+    let r = drop1 / q1.powf(n);
+    Ok(Pump {
+        curve: PumpCurve::Power { shutoff: h0, r, n },
+        start_flow: q1,
+        most_head: h0,
+        most_flow: (h0 / r).powf(1.0 / n),
+        pattern: None,
+    })
+}
+
+fn valves(
+    batch: &RecordBatch,
+    series: &Series,
+    nodes: &HashMap<String, usize>,
+    junctions: usize,
+    links: &mut Vec<Link>,
+) -> Result<()> {
+    let rows = Rows::new("valves", batch, "link_id")?;
+    let ends = ends(&rows, nodes)?;
+    let (diameter, setting) = (rows.positive("diameter_m")?, rows.or("setting", 0.0)?);
+    let (kinds, curves, statuses) = (rows.texts("kind")?, rows.texts("curve_id")?, rows.texts("status")?);
+    let minor_loss = rows.or("minor_loss", 0.0)?;
+    for row in 0..rows.count {
+        let named = || format!("the valve {}", rows.name(row));
+        let (kind, unit) = match kinds[row].as_deref() {
+            Some("prv") => (LinkKind::PressureReducing, M_PER_FT),
+            Some("psv") => (LinkKind::PressureSustaining, M_PER_FT),
+            Some("pbv") => (LinkKind::PressureBreaker, M_PER_FT),
+            Some("fcv") => (LinkKind::FlowControl, M3_PER_FT3),
+            Some("tcv") => (LinkKind::Throttle, 1.0),
+            Some("gpv") => (LinkKind::GeneralPurpose, 1.0),
+            Some("pcv") => (LinkKind::Positional, 1.0),
+            other => {
+                let other = other.unwrap_or("none");
+                return Err(Error::config(format!("{} is of kind '{other}'", named()))
+                    .with_help("write one of: prv, psv, pbv, fcv, tcv, gpv, pcv"));
+            }
+        };
+        if kind.regulates() && (ends[row].0 >= junctions || ends[row].1 >= junctions) {
+            return Err(Error::config(format!("{} is joined to a tank or reservoir", named()))
+                .with_help("put a junction and a short pipe between them"));
+        }
+        let curve = series.curve(curves[row].as_ref(), &named)?;
+        if kind == LinkKind::GeneralPurpose && curve.is_none_or(|curve| series.points[curve].len() < 2) {
+            return Err(Error::config(format!("{} needs a curve_id with at least two points", named())));
+        }
+        let general = kind == LinkKind::GeneralPurpose;
+        let status = status(&rows, row, statuses[row].as_deref(), Status::Active)?;
+        let status = if general && status == Status::Active { Status::Open } else { status };
+        // What is fixed open or closed has no setting.
+        let regulated = status == Status::Active || general;
+        let diameter = diameter[row] / M_PER_FT;
+        links.push(Link {
+            id: rows.ids[row].clone(),
+            kind,
+            from: ends[row].0,
+            to: ends[row].1,
+            diameter,
+            length: 0.0,
+            roughness: 0.0,
+            resistance: SMALL,
+            minor_loss: minor(minor_loss[row], diameter),
+            status,
+            setting: regulated.then_some(setting[row] / unit),
+            pump: None,
+            curve,
+            bulk: 0.0,
+            wall: 0.0,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Tables and figures of a run.
+
+use std::collections::BTreeMap;
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat;
+use serde_json::json;
+use twinlake_contracts::{Horizon, Outcome, Result};
+
+use super::model::{L_PER_FT3, LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
+use super::options::Quality;
+use super::period::{Course, Record};
+use super::warnings::Kind;
+
+fn link_kind(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::CheckValve => "check_valve",
+        LinkKind::Pipe => "pipe",
+        LinkKind::Pump => "pump",
+        LinkKind::PressureReducing => "prv",
+        LinkKind::PressureSustaining => "psv",
+        LinkKind::PressureBreaker => "pbv",
+        LinkKind::FlowControl => "fcv",
+        LinkKind::Throttle => "tcv",
+        LinkKind::GeneralPurpose => "gpv",
+        LinkKind::Positional => "pcv",
+    }
+}
+
+fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::CannotLift => "cannot_lift",
+        Status::ClosedForNow => "closed_for_now",
+        Status::Closed => "closed",
+        Status::Open => "open",
+        Status::Active => "active",
+        Status::CannotSupplyFlow => "cannot_supply_flow",
+        Status::CannotKeepPressure => "cannot_keep_pressure",
+    }
+}
+
+fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
+    Arc::new(values.collect::<Float64Array>())
+}
+
+/// A column that is the same at every time.
+fn each_time(course: &Course, block: ArrayRef) -> Result<ArrayRef> {
+    together(&vec![block; course.records.len()])
+}
+
+fn together(blocks: &[ArrayRef]) -> Result<ArrayRef> {
+    let blocks: Vec<&dyn Array> = blocks.iter().map(AsRef::as_ref).collect();
+    Ok(concat(&blocks)?)
+}
+
+fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from(values.collect::<Vec<_>>()))
+}
+
+/// `ts` and `time_s`, each time for as many rows as there are elements.
+fn time_columns(course: &Course, elements: usize, horizon: Horizon) -> [ArrayRef; 2] {
+    let times = || course.records.iter().flat_map(|record| std::iter::repeat_n(record.time, elements));
+    let stamps = times().map(|time| horizon.from_us + time * 1_000_000);
+    [
+        Arc::new(stamps.map(Some).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+        Arc::new(times().map(Some).collect::<Int64Array>()),
+    ]
+}
+
+/// What quality is outside for 1 inside.
+fn quality_unit(model: &Model) -> f64 {
+    if model.options.quality == Quality::Chemical { 1.0 / L_PER_FT3 } else { 1.0 }
+}
+
+/// The head of a node, None where nothing determines it.
+fn head(record: &Record, node: usize) -> Option<f64> {
+    record.joined.get(node).copied().unwrap_or(true).then(|| record.head[node])
+}
+
+fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
+    let count = model.nodes.len();
+    let [ts, time] = time_columns(course, count, horizon);
+    let rows = || course.records.iter().flat_map(move |record| (0..count).map(move |node| (record, node)));
+    let kind = |node: usize| match model.tank(node) {
+        None => "junction",
+        Some(tank) if tank.is_reservoir() => "reservoir",
+        Some(_) => "tank",
+    };
+    let pressure = |record: &Record, node: usize| {
+        // A reservoir's head is its surface.
+        let base = match model.tank(node) {
+            Some(tank) if tank.is_reservoir() => record.head[node],
+            _ => model.nodes[node].elevation,
+        };
+        head(record, node).map(|head| (head - base) * M_PER_FT)
+    };
+    let unit = quality_unit(model);
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("ts", ts, false),
+        ("time_s", time, false),
+        ("node_id", each_time(course, words(model.nodes.iter().map(|node| node.id.as_str())))?, false),
+        ("kind", each_time(course, words((0..count).map(kind)))?, false),
+        ("head_m", floats(rows().map(|(record, node)| head(record, node).map(|head| head * M_PER_FT))), true),
+        ("pressure_m", floats(rows().map(|(record, node)| pressure(record, node))), true),
+        ("demand_m3s", floats(rows().map(|(record, node)| Some(record.demand[node] * M3_PER_FT3))), false),
+        (
+            "quality",
+            floats(rows().map(|(record, node)| record.node_quality.get(node).map(|quality| quality * unit))),
+            true,
+        ),
+    ])?)
+}
+
+/// Statuses by time; where nothing was switched, those of the time before.
+fn statuses(course: &Course) -> Vec<ArrayRef> {
+    let mut blocks: Vec<ArrayRef> = Vec::with_capacity(course.records.len());
+    for (at, record) in course.records.iter().enumerate() {
+        let same = at > 0 && Arc::ptr_eq(&record.status, &course.records[at - 1].status);
+        let block = if same {
+            Arc::clone(&blocks[at - 1])
+        } else {
+            words(record.status.iter().map(|status| status_name(*status)))
+        };
+        blocks.push(block);
+    }
+    blocks
+}
+
+fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
+    let count = model.links.len();
+    let [ts, time] = time_columns(course, count, horizon);
+    let rows = || course.records.iter().flat_map(move |record| (0..count).map(move |link| (record, link)));
+    let velocity = |record: &Record, index: usize| {
+        let link = &model.links[index];
+        let area = PI * link.diameter * link.diameter / 4.0;
+        (area > 0.0).then(|| record.flow[index].abs() / area * M_PER_FT)
+    };
+    let loss = |record: &Record, index: usize| {
+        let link = &model.links[index];
+        Some((head(record, link.from)? - head(record, link.to)?) * M_PER_FT)
+    };
+    let setting = |record: &Record, index: usize| {
+        let unit = match model.links[index].kind {
+            LinkKind::Pipe | LinkKind::CheckValve | LinkKind::GeneralPurpose => return None,
+            LinkKind::PressureReducing | LinkKind::PressureSustaining | LinkKind::PressureBreaker => M_PER_FT,
+            LinkKind::FlowControl => M3_PER_FT3,
+            LinkKind::Pump | LinkKind::Throttle | LinkKind::Positional => 1.0,
+        };
+        record.setting[index].map(|setting| setting * unit)
+    };
+    let unit = quality_unit(model);
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("ts", ts, false),
+        ("time_s", time, false),
+        ("link_id", each_time(course, words(model.links.iter().map(|link| link.id.as_str())))?, false),
+        ("kind", each_time(course, words(model.links.iter().map(|link| link_kind(link.kind))))?, false),
+        ("flow_m3s", floats(rows().map(|(record, link)| Some(record.flow[link] * M3_PER_FT3))), false),
+        ("velocity_ms", floats(rows().map(|(record, link)| velocity(record, link))), true),
+        ("headloss_m", floats(rows().map(|(record, link)| loss(record, link))), true),
+        ("status", together(&statuses(course))?, false),
+        ("setting", floats(rows().map(|(record, link)| setting(record, link))), true),
+        (
+            "quality",
+            floats(rows().map(|(record, link)| record.link_quality.get(link).map(|quality| quality * unit))),
+            true,
+        ),
+    ])?)
+}
+
+fn warnings(model: &Model, course: &Course) -> Result<RecordBatch> {
+    let all = &course.warnings.all;
+    let element = |kind: Kind, element: Option<usize>| match kind {
+        Kind::Unbalanced => None,
+        Kind::NegativePressure | Kind::Disconnected => element.map(|node| model.nodes[node].id.as_str()),
+        _ => element.map(|link| model.links[link].id.as_str()),
+    };
+    let value = |kind: Kind, value: Option<f64>| match kind {
+        Kind::NegativePressure => value.map(|pressure| pressure * M_PER_FT),
+        Kind::PumpBeyondCurve => value.map(|flow| flow * M3_PER_FT3),
+        _ => value,
+    };
+    let elements: StringArray = all.iter().map(|warning| element(warning.kind, warning.element)).collect();
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("kind", words(all.iter().map(|warning| warning.kind.name())), false),
+        ("element_id", Arc::new(elements) as ArrayRef, true),
+        (
+            "from_s",
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|warning| warning.from))) as ArrayRef,
+            false,
+        ),
+        (
+            "until_s",
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|warning| warning.until))) as ArrayRef,
+            false,
+        ),
+        ("value", floats(all.iter().map(|warning| value(warning.kind, warning.value))), true),
+    ])?)
+}
+
+/// The outcome of a run.
+pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Result<Outcome> {
+    let count = |kind: Kind| {
+        let mut elements: Vec<Option<usize>> = course
+            .warnings
+            .all
+            .iter()
+            .filter(|warning| warning.kind == kind)
+            .map(|warning| warning.element)
+            .collect();
+        elements.sort_unstable();
+        elements.dedup();
+        elements.len()
+    };
+    let quality = match &model.options.quality {
+        Quality::None => "none",
+        Quality::Age => "age",
+        Quality::Chemical => "chemical",
+        Quality::Trace(_) => "trace",
+    };
+    let summary = [
+        ("converged", json!(course.converged)),
+        ("steps", json!(course.steps)),
+        ("iterations", json!(course.iterations)),
+        ("worst_relative_error", json!(course.worst_error)),
+        ("accuracy", json!(model.options.accuracy)),
+        ("duration_s", json!(model.options.times.duration)),
+        ("stopped_at_s", json!(course.stopped_at)),
+        ("nodes", json!(model.nodes.len())),
+        ("links", json!(model.links.len())),
+        ("warnings", json!(course.warnings.all.len())),
+        ("nodes_with_negative_pressure", json!(count(Kind::NegativePressure))),
+        ("nodes_disconnected", json!(count(Kind::Disconnected))),
+        ("quality", json!(quality)),
+        ("quality_mass_balance", json!(course.mass_balance)),
+    ];
+    Ok(Outcome {
+        tables: BTreeMap::from([
+            ("nodes".to_owned(), nodes(model, course, horizon)?),
+            ("links".to_owned(), links(model, course, horizon)?),
+            ("warnings".to_owned(), warnings(model, course)?),
+        ]),
+        summary: summary.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    })
+}
