@@ -33,6 +33,6 @@ pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
 pub use table::{
     AddedFiles, CompactOptions, Compacted, Evolution, Evolved, Expired, Following, H3_COLUMN, LakeTable,
-    TableChange, TableStats, Vacuumed, VersionRecord, wider_type,
+    TableChange, TableStats, Vacuumed, VersionRecord, extent_of, wider_type,
 };
 pub use upkeep::{Retention, UpkeepOptions, Upkept};

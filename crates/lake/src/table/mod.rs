@@ -63,6 +63,7 @@ use self::constraint::Constraints;
 use self::evolve::Renames;
 pub use self::evolve::{Evolution, Evolved, wider_type};
 pub use self::expire::Expired;
+pub use self::extent::extent_of;
 use self::follow::Follower;
 pub use self::follow::{AddedFiles, Following, TableChange};
 pub use self::history::{Vacuumed, VersionRecord};
