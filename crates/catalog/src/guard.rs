@@ -61,12 +61,7 @@ impl Guard {
         engine: Arc<dyn SqlEngine>,
         tables: impl IntoIterator<Item = &'a TableSpec>,
     ) -> Result<Option<Arc<Self>>> {
-        let mut guard = Self {
-            catalog: Arc::clone(catalog),
-            engine,
-            definitions: BTreeMap::new(),
-            counts: Mutex::default(),
-        };
+        let mut guard = Self { engine, definitions: BTreeMap::new(), counts: Mutex::default() };
         for spec in tables {
             let table = catalog.lake().table(&spec.name);
             let constraints = table.as_ref().map(|table| table.constraints()).unwrap_or_default();
