@@ -148,10 +148,11 @@ impl Twins {
                 continue;
             }
             let live = Live::new(&engine, model.clone(), table);
-            present.insert(name.clone(), live.clone());
+            let kept = Arc::downgrade(&live);
+            present.insert(name.clone(), live);
             let model = name.clone();
             tokio::spawn(async move {
-                if let Err(error) = live.keep().await {
+                if let Err(error) = Live::keep(kept).await {
                     // The next question begins anew, and says what is wrong if it still is.
                     tracing::warn!(model, %error, "the present is not kept up to date in the background");
                 }

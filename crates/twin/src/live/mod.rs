@@ -10,6 +10,7 @@ mod readings;
 mod state;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -30,6 +31,9 @@ use self::readings::{Shape, readings};
 use self::state::State;
 use crate::model::{PropertyType, TwinModel};
 use crate::view::{back, through};
+
+/// How often versions of other processes are looked for when nobody asks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The present of one model.
 #[derive(Debug)]
@@ -61,22 +65,17 @@ impl Live {
         Arc::new(Self { engine: Arc::downgrade(engine), model, table, inner: Mutex::new(None) })
     }
 
-    /// Takes in what has come, and goes on doing so as rows come, as long as somebody holds this.
-    pub(crate) async fn keep(self: Arc<Self>) -> Result<()> {
+    /// Takes in what has come, and goes on doing so as rows come, as long as somebody else holds the present.
+    pub(crate) async fn keep(this: Weak<Self>) -> Result<()> {
         loop {
+            let Some(live) = this.upgrade() else { return Ok(()) };
             let woken = {
-                let mut inner = self.inner.lock().await;
-                let now = self.caught_up(&mut inner).await?;
-                now.following.woken()
+                let mut inner = live.inner.lock().await;
+                live.caught_up(&mut inner).await?.following.woken()
             };
-            let this = Arc::downgrade(&self);
-            drop(self);
+            drop(live);
             // Rows of other processes are looked for even if nothing of this one happens.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), woken.notified()).await;
-            match this.upgrade() {
-                Some(live) => return Box::pin(live.keep()).await,
-                None => return Ok(()),
-            }
+            let _ = tokio::time::timeout(LOOK_EVERY, woken.notified()).await;
         }
     }
 
