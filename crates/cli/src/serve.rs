@@ -1,6 +1,7 @@
 //! `twinlake serve`: the lake behind its doors until Ctrl-C.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use twinlake_contracts::{Error, Intake, TableStore};
@@ -9,12 +10,16 @@ use twinlake_lake::{CacheStats, Lake};
 use twinlake_pipeline::{DirectIngest, DirectOptions, SourceKind};
 use twinlake_service::{Running, Service, ServiceSettings};
 use twinlake_sources::{Broker, BrokerSettings};
+use twinlake_twin::Twins;
 
 use crate::arguments::{Doors, ServeOptions};
 use crate::settings::Settings;
 use crate::town::Town;
 use crate::upkeep::Upkeep;
 use crate::{apply, pipelines};
+
+/// How often twins whose table was not there are looked for.
+const LOOK_FOR_TABLES: Duration = Duration::from_secs(1);
 
 /// A figure of a pipeline.
 type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
@@ -24,6 +29,29 @@ pub struct Doorway {
     pub service: Running,
     pub broker: Arc<Broker>,
     intake: Option<Arc<DirectIngest>>,
+    _present: Present,
+}
+
+/// Keeps the present of twins in memory, also of those whose tables come later; ends when dropped.
+struct Present(tokio::task::JoinHandle<()>);
+
+impl Present {
+    fn start(twins: Arc<Twins>) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                if let Err(error) = twins.keep_present() {
+                    tracing::debug!(%error, "the present of twins is read from the lake");
+                }
+                tokio::time::sleep(LOOK_FOR_TABLES).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Doorway {
@@ -69,7 +97,8 @@ impl Doorway {
         service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
             vec![(Vec::new(), counted.stats().messages as f64)]
         });
-        Ok(Self { service, broker, intake })
+        let _present = Present::start(Arc::clone(&town.twins));
+        Ok(Self { service, broker, intake, _present })
     }
 
     /// Where to go on asking, in lines.

@@ -32,7 +32,7 @@ pub use log::{DurableLog, LogOptions};
 pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
 pub use table::{
-    CompactOptions, Compacted, Evolution, Evolved, Expired, H3_COLUMN, LakeTable, TableStats, Vacuumed,
-    VersionRecord, wider_type,
+    AddedFiles, CompactOptions, Compacted, Evolution, Evolved, Expired, Following, H3_COLUMN, LakeTable,
+    TableChange, TableStats, Vacuumed, VersionRecord, extent_of, wider_type,
 };
 pub use upkeep::{Retention, UpkeepOptions, Upkept};

@@ -22,6 +22,7 @@ mod columns;
 pub mod demand;
 mod functions;
 mod lineage;
+mod live;
 mod meta;
 mod model;
 mod nearest;

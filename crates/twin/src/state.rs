@@ -30,6 +30,7 @@ use datafusion::logical_expr::{
 use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, timestamp_type};
 
 use crate::Twins;
+use crate::live::LiveTable;
 use crate::model::{KNOWN_TIME, Property, TwinModel, VALID_TIME};
 use crate::nearest::{DISTANCE_M, KEY, NearestFunction, Targets};
 use crate::scenario::{Override, Scenario};
@@ -77,13 +78,21 @@ impl StatePlanner<'_> {
         let name = model.table().ok_or_else(|| {
             through(Error::internal(format!("twin model '{}' is bound to no table", model.name)))
         })?;
-        let Some(provider) = self.provider(model, name).await? else {
-            return empty(&model.schema());
+        let present =
+            if history || self.stand_in || !self.view.is_present() { None } else { self.twins.live(model) };
+        let mut plan = if let Some(live) = present {
+            LogicalPlanBuilder::scan(
+                name.to_string(),
+                provider_as_source(Arc::new(LiveTable::new(live))),
+                None,
+            )?
+        } else {
+            let Some(provider) = self.provider(model, name).await? else {
+                return empty(&model.schema());
+            };
+            let plan = self.stored(model, name, provider)?;
+            if model.map.is_some() || !history { fold(model, plan)? } else { plan }
         };
-        let mut plan = self.stored(model, name, provider)?;
-        if model.map.is_some() || !history {
-            plan = fold(model, plan)?;
-        }
         plan = plan.project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
         plan = self.derived(model, plan, &HashSet::new())?;
         // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
@@ -414,6 +423,11 @@ fn as_type(column: Expr, schema: &SchemaRef, name: &str, wanted: &DataType) -> E
 
 /// A TOML value as a literal of the property's type.
 fn constant(value: &serde_json::Value, property: &Property) -> Result<Expr> {
+    constant_value(value, property).map(lit)
+}
+
+/// A TOML value as a value of the property's type.
+pub(crate) fn constant_value(value: &serde_json::Value, property: &Property) -> Result<ScalarValue> {
     let text = match value {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -425,5 +439,5 @@ fn constant(value: &serde_json::Value, property: &Property) -> Result<Expr> {
         ScalarValue::try_from_string(text.clone(), &property.kind.data_type()).ok()
     };
     let Some(parsed) = parsed else { return plan_err!("'{text}' is not a {}", property.kind.name()) };
-    Ok(lit(parsed))
+    Ok(parsed)
 }

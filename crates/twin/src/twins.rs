@@ -20,6 +20,7 @@ use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
 use crate::columns;
 use crate::functions::{Simulate, TwinAt};
+use crate::live::Live;
 use crate::meta::MetaTable;
 use crate::model::{PropertyType, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
@@ -43,6 +44,8 @@ pub struct Twins {
     runs: RunTable,
     /// For each model that others are matched to: its index, and the table version that it was made from.
     targets: Mutex<HashMap<String, (Stamp, Arc<Targets>)>>,
+    /// The present of models that are kept in memory.
+    present: RwLock<HashMap<String, Arc<Live>>>,
 }
 
 /// What a cached index was made from: version and bytes of fresh rows.
@@ -83,6 +86,7 @@ impl Twins {
             operators: twinlake_simulate::registry(),
             runs: RunTable::default(),
             targets: Mutex::default(),
+            present: RwLock::default(),
         });
         for (name, model) in &twins.models {
             let placed = |error: Error, texts: Vec<&str>| match files.get(name) {
@@ -130,6 +134,36 @@ impl Twins {
         let session = self.engine()?.session(SessionSettings::default())?;
         let state = session.context().state();
         check_expressions(self, &state, view, model).map_err(back)
+    }
+
+    /// Keeps the present of every model with telemetry in memory from now on, as far as its table is there; called again, it
+    /// takes up those whose table has come. For processes that serve: a query of the present then looks up what it asks
+    /// for, and shows each reading as soon as it is in the table.
+    pub fn keep_present(&self) -> Result<()> {
+        let engine = self.engine()?;
+        for (name, model) in self.models.iter().filter(|(_, model)| model.telemetry.is_some()) {
+            let Some(table) = model.table().and_then(|table| self.lake.table(table)) else { continue };
+            let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
+            if present.contains_key(name) {
+                continue;
+            }
+            let live = Live::new(&engine, model.clone(), table);
+            let kept = Arc::downgrade(&live);
+            present.insert(name.clone(), live);
+            let model = name.clone();
+            tokio::spawn(async move {
+                if let Err(error) = Live::keep(kept).await {
+                    // The next question begins anew, and says what is wrong if it still is.
+                    tracing::warn!(model, %error, "the present is not kept up to date in the background");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The present of a model, if it is kept in memory.
+    pub(crate) fn live(&self, model: &TwinModel) -> Option<Arc<Live>> {
+        self.present.read().unwrap_or_else(PoisonError::into_inner).get(&model.name).cloned()
     }
 
     /// All models, by name.

@@ -44,6 +44,11 @@ impl View {
         }
     }
 
+    /// Whether every observation is seen: the present as it is known.
+    pub(crate) fn is_present(&self) -> bool {
+        self.observed_until_us.is_none() && self.known_until_us.is_none()
+    }
+
     /// The scenario's name.
     pub(crate) fn scenario_name(&self) -> Option<&str> {
         self.scenario.as_ref().map(|scenario| scenario.name.as_str())

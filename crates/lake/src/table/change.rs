@@ -41,6 +41,11 @@ pub(super) trait Change: Send {
     /// What the table's history says of it.
     fn operation(&self) -> DeltaOperation;
 
+    /// Whether it moves rows and changes none.
+    fn same_rows(&self) -> bool {
+        false
+    }
+
     /// What the commit carries beside its actions.
     fn properties(&self) -> CommitProperties {
         CommitProperties::default()
@@ -86,7 +91,7 @@ impl LakeTable {
                     Ok(commit) => {
                         side.table.state = Some(commit.snapshot());
                         side.committed.clear();
-                        self.publish(&mut side, None).await?;
+                        self.publish(&mut side, None, &HashSet::new(), change.same_rows()).await?;
                         return Ok(Changed::Committed { version: commit.version(), added });
                     }
                     Err(error) if lost_the_race(&error) => {

@@ -112,7 +112,8 @@ impl LakeTable {
             let error = match self.try_commit(side, writer, sequence, mode, &adds).await {
                 Ok(version) => {
                     self.note_written(writer, &adds);
-                    self.finish(side, writer, sequence, mode, count).await?;
+                    let own = if mode == WriteMode::Append { adds.as_slice() } else { &[] };
+                    self.finish(side, writer, sequence, mode, count, own).await?;
                     return Ok(version);
                 }
                 Err(error) => error,
@@ -214,8 +215,13 @@ impl LakeTable {
         sequence: Option<u64>,
         mode: WriteMode,
         batches: usize,
+        own: &[Add],
     ) -> Result<()> {
-        self.publish(side, Some((writer.to_owned(), batches))).await?;
+        let own: HashSet<String> = own.iter().map(|add| add.path.clone()).collect();
+        if mode == WriteMode::Replace {
+            self.readable_mut().tell_anew();
+        }
+        self.publish(side, Some((writer.to_owned(), batches)), &own, false).await?;
         if sequence.is_some() {
             side.committed.insert(writer.to_owned(), sequence);
         }

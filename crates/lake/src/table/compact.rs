@@ -62,6 +62,10 @@ struct Join {
 
 #[async_trait]
 impl Change for Join {
+    fn same_rows(&self) -> bool {
+        true
+    }
+
     fn operation(&self) -> DeltaOperation {
         let target_size = i64::try_from(self.options.target_bytes).unwrap_or(i64::MAX);
         DeltaOperation::Optimize { predicate: None, target_size }

@@ -4,7 +4,7 @@
 //! A row passes when the condition is true; false and null fail, as the Delta protocol says. Rows that fail are refused
 //! here, the last door; pipelines and the HTTP intake ask before ([`TableWriter::violations`]) and make rejects of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ impl LakeTable {
                 error => wrong(format!("rows break it: {error}")),
             },
         })?;
-        self.publish(&mut side, None).await
+        self.publish(&mut side, None, &HashSet::new(), false).await
     }
 
     fn alone(own: Constraint) -> Constraints {
@@ -184,6 +184,6 @@ impl LakeTable {
         }
         let dropped = side.table.clone().drop_constraints().with_constraint(name).await;
         side.table = dropped.map_err(|error| error::delta(&self.system, &error))?;
-        self.publish(&mut side, None).await
+        self.publish(&mut side, None, &HashSet::new(), false).await
     }
 }

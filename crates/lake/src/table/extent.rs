@@ -127,6 +127,13 @@ pub(super) fn implied(filter: &Expr) -> Vec<Expr> {
         .collect()
 }
 
+/// The box (least x, least y, greatest x, greatest y) that a row's geometry must meet for a filter on it to be true, such as
+/// `st_intersects(geom, …)` with a constant; `None` when the filter says nothing of the kind.
+pub fn extent_of(filter: &Expr) -> Option<[f64; 4]> {
+    let Bounds { low, high } = area(filter)?;
+    Some([low[0], low[1], high[0], high[1]])
+}
+
 /// The box that a geometry's box must meet for the filter to be true.
 fn area(filter: &Expr) -> Option<Bounds> {
     match filter {

@@ -16,6 +16,7 @@ mod evolve;
 mod expire;
 mod extent;
 mod files;
+mod follow;
 mod history;
 mod open;
 mod provider;
@@ -26,6 +27,8 @@ mod schema;
 mod evolve_tests;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -60,6 +63,9 @@ use self::constraint::Constraints;
 use self::evolve::Renames;
 pub use self::evolve::{Evolution, Evolved, wider_type};
 pub use self::expire::Expired;
+pub use self::extent::extent_of;
+use self::follow::Follower;
+pub use self::follow::{AddedFiles, Following, TableChange};
 pub use self::history::{Vacuumed, VersionRecord};
 use self::provider::SnapshotTable;
 use crate::error;
@@ -141,6 +147,7 @@ struct Readable {
     fresh: BTreeMap<String, Fresh>,
     /// Writers whose commits take the place of all rows: their fresh rows show only when committed.
     replacers: HashSet<String>,
+    followers: Vec<Follower>,
 }
 
 #[derive(Default)]
@@ -192,6 +199,7 @@ impl LakeTable {
                 constraints,
                 fresh: BTreeMap::new(),
                 replacers,
+                followers: Vec::new(),
             }),
             system,
         }))
@@ -358,13 +366,21 @@ impl LakeTable {
         }
         if side.table.version() != before || landed.is_some() {
             side.committed.clear();
-            self.publish(side, landed).await?;
+            let own = side.in_doubt.as_ref().map(|doubt| doubt.paths.clone()).unwrap_or_default();
+            self.publish(side, landed, &own, false).await?;
         }
         Ok(())
     }
 
-    /// Exchanges what readers see: the write side's state, and without the `landed` oldest batches of a writer.
-    async fn publish(&self, side: &mut WriteSide, landed: Option<(String, usize)>) -> Result<()> {
+    /// Exchanges what readers see: the write side's state, and without the `landed` oldest batches of a writer, which are
+    /// in the files `own`. `moved` says that the version holds the same rows in other files.
+    async fn publish(
+        &self,
+        side: &mut WriteSide,
+        landed: Option<(String, usize)>,
+        own: &HashSet<String>,
+        moved: bool,
+    ) -> Result<()> {
         let state = side.table.snapshot().map_err(|error| error::delta(&self.system, &error))?.clone();
         let committed = scan_of(&self.system, &side.table).await?;
         let schema = extent::visible(&committed.schema());
@@ -384,6 +400,10 @@ impl LakeTable {
                 .collect();
             aligned?;
         }
+        // Rows of a writer that replaces are seen with their commit only.
+        let seen = landed.as_ref().is_some_and(|(writer, _)| !readable.replacers.contains(writer));
+        let none = HashSet::new();
+        readable.tell_version(&state, &schema, if seen { own } else { &none }, moved);
         if let Some((writer, batches)) = landed
             && let Some(fresh) = readable.fresh.get_mut(&writer)
         {
@@ -469,8 +489,11 @@ impl TableWriter for LakeTable {
             rows = schema::align(&self.name, &rows, &readable.schema)?;
         }
         let fresh = readable.fresh.entry(writer.to_owned()).or_default();
-        fresh.batches.push(rows);
+        fresh.batches.push(rows.clone());
         fresh.bytes += bytes;
+        if !readable.replacers.contains(writer) {
+            readable.tell_rows(&rows);
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Opening, creating and widening a table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -102,7 +103,7 @@ impl LakeTable {
             match updated {
                 Ok(table) => {
                     side.table = table;
-                    self.publish(&mut side, None).await?;
+                    self.publish(&mut side, None, &HashSet::new(), false).await?;
                 }
                 // A sentence for people; the next opening tries again.
                 Err(error) => tracing::debug!(table = %self.name, %error, "the description stays as it was"),
@@ -134,7 +135,7 @@ impl LakeTable {
             match side.table.clone().add_columns().with_fields(fields).await {
                 Ok(table) => {
                     side.table = table;
-                    return self.publish(side, None).await;
+                    return self.publish(side, None, &HashSet::new(), false).await;
                 }
                 Err(DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_)) => {
                     self.settle(side).await?;

@@ -1,5 +1,6 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod present;
 mod scenarios;
 mod simulations;
 mod states;
