@@ -14,10 +14,11 @@ use std::hash::Hash;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    make_comparator,
 };
 use arrow::compute::{SortOptions, interleave_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use arrow::ord::ord::make_comparator;
+
 use twinlake_contracts::{Error, Result};
 
 use super::grid::{Extent, Grid, Place};
