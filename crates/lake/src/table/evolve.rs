@@ -201,7 +201,9 @@ impl Change for Evolve<'_> {
         let present = table.schema();
         let columns = self.evolution.columns(&table.name, &present)?;
         let mut renames = Renames::of(state).0.as_ref().clone();
-        renames.values_mut().for_each(|name| *name = self.evolution.new_name(name).to_owned());
+        for name in renames.values_mut() {
+            *name = self.evolution.new_name(name).to_owned();
+        }
         renames.extend(self.evolution.rename.iter().cloned());
         renames
             .retain(|old, _| columns.field_with_name(old).is_err() && !self.evolution.forget.contains(old));

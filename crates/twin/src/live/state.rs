@@ -186,7 +186,9 @@ impl State {
             }
             if is_new {
                 self.slots.push(reading);
-                self.grid.iter_mut().for_each(|grid| grid.insert(slot, reading.place));
+                if let Some(grid) = &mut self.grid {
+                    grid.insert(slot, reading.place);
+                }
             } else {
                 let before = self.slots[slot as usize];
                 if self.order(&reading, &before)? != Ordering::Greater {
@@ -194,7 +196,9 @@ impl State {
                 }
                 self.leave(before.batch);
                 self.slots[slot as usize] = reading;
-                self.grid.iter_mut().for_each(|grid| grid.shift(slot, before.place, reading.place));
+                if let Some(grid) = &mut self.grid {
+                    grid.shift(slot, before.place, reading.place);
+                }
             }
             if let Some(Some(held)) = self.batches.get_mut(id as usize) {
                 held.alive += 1;

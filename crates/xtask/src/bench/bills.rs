@@ -1,6 +1,7 @@
 //! The bills of `cargo xtask bench reprocess`: 10 million customers by registers, 250,000 by hourly readings, computed by
 //! Twinlake and DuckDB from the same Parquet files; equal to the cent, with a sample in Python's decimal.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,7 +96,7 @@ pub fn bills() -> Result<String> {
         check.arg(&script).arg("check").arg(&folder).arg(&ours).arg(&theirs).arg(case);
         let told = output(&mut check).context("the bills are not equal")?;
         print!("{told}");
-        notes += &format!("- {case}: {}\n", told.trim());
+        writeln!(notes, "- {case}: {}", told.trim())?;
     }
     Ok(format!("{text}\n{notes}"))
 }
