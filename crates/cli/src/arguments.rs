@@ -286,12 +286,15 @@ pub struct SqlOptions {
 pub struct SimulateOptions {
     /// The operator, for example traffic_assignment
     pub operator: String,
-    /// The network, in the field's own format (.tntp; a production line in .toml); without it the twins are the network
+    /// The network, in the field's own format (.tntp; a production line in .toml, a folder of GTFS files); without it the twins are the network
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
     /// The demand, in the field's own format (.tntp)
     #[arg(long, value_name = "FILE")]
     pub demand: Option<PathBuf>,
+    /// A table of the operator, from a CSV file whose first line names the columns; needs --network
+    #[arg(long = "table", value_name = "ROLE=FILE")]
+    pub table: Vec<String>,
     /// A parameter of the operator
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -29,12 +29,16 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
                 return Err(WrongUse(error.with_help("leave out --network to run on the twins")).into());
             }
             let outcome = on_files(settings, options, network, parameters).await?;
-            let role = operator.outputs.first().map_or("links", |shape| shape.role);
-            let rows = outcome.tables.get(role).cloned().context("the operator gave no rows")?;
+            // The first output that this run gave: which there are depends on the operator's mode.
+            let rows = operator.outputs.iter().find_map(|shape| outcome.tables.get(shape.role).cloned());
+            let rows = rows.context("the operator gave no rows")?;
             (vec![rows], serde_json::Value::Object(outcome.summary))
         }
         None if options.demand.is_some() => {
             return Err(WrongUse(Error::config("--demand needs --network")).into());
+        }
+        None if !options.table.is_empty() => {
+            return Err(WrongUse(Error::config("--table needs --network")).into());
         }
         None => on_twins(settings, options, parameters).await?,
     };
@@ -82,9 +86,23 @@ async fn on_files(
     network: &Path,
     parameters: Parameters,
 ) -> Result<Outcome> {
-    let (text, file) = (read(network)?, network.display().to_string());
-    let tables = network_tables(&options.operator, &text, &file)?;
+    let file = network.display().to_string();
+    let (tables, text) = if network.is_dir() {
+        (twinlake_formats::gtfs::read_feed(&read_feed_files(network)?, &file)?, String::new())
+    } else {
+        let text = read(network)?;
+        (network_tables(&options.operator, &text, &file)?, text)
+    };
     let mut snapshot = Snapshot { tables };
+    for pair in &options.table {
+        let (role, path) = pair.split_once('=').ok_or_else(|| {
+            let error = Error::config(format!("'{pair}' is not ROLE=FILE"));
+            WrongUse(error.with_help("for example --table origins=origins.csv"))
+        })?;
+        let table =
+            twinlake_formats::csv_table::read_table(&read(Path::new(path))?, path).map_err(WrongUse)?;
+        snapshot.tables.insert(role.to_owned(), table);
+    }
     if let Some(demand) = &options.demand {
         let trips = twinlake_formats::tntp::read_trips(&read(demand)?, &demand.display().to_string())?;
         snapshot.tables.insert("demand".to_owned(), trips);
@@ -103,6 +121,22 @@ async fn on_files(
         outcome.map_err(|error| placed_in_network(&name, error, &text, &file))
     });
     Ok(outcome.await??)
+}
+
+/// The text files of a GTFS feed by name.
+fn read_feed_files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let wrong =
+        |error: std::io::Error| WrongUse(Error::config(format!("cannot read {}: {error}", folder.display())));
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.extension().is_some_and(|extension| extension == "txt")
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+        {
+            files.insert(name.to_owned(), read(&path)?);
+        }
+    }
+    Ok(files)
 }
 
 fn read(file: &Path) -> Result<String> {

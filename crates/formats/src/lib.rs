@@ -10,6 +10,7 @@ mod arrow_stream;
 mod bodies;
 mod columns;
 mod csv;
+pub mod csv_table;
 mod geojson;
 pub mod gtfs;
 mod json;
