@@ -4,6 +4,7 @@ mod http_load;
 mod ingest;
 mod process;
 mod report;
+mod simulation;
 mod spatial;
 mod timeseries;
 
@@ -39,6 +40,7 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
         .chain([own, time_series, spatial])
+        .chain(simulation::PEERS.iter().map(|peer| (peer.name, peer.what)))
         .map(|(name, what)| format!("  {name:12} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
@@ -54,6 +56,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     }
     if name == time_series.0 {
         return timeseries::bench();
+    }
+    if let Some(peer) = simulation::PEERS.iter().find(|peer| peer.name == name) {
+        return simulation::bench(peer);
     }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");
