@@ -293,8 +293,8 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "FILE")]
     pub demand: Option<PathBuf>,
     /// A table of the operator, from a CSV file whose first line names the columns; needs --network
-    #[arg(long = "table", value_name = "ROLE=FILE")]
-    pub table: Vec<String>,
+    #[arg(long = "input", value_name = "ROLE=FILE")]
+    pub input: Vec<String>,
     /// A parameter of the operator
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -37,8 +37,8 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
         None if options.demand.is_some() => {
             return Err(WrongUse(Error::config("--demand needs --network")).into());
         }
-        None if !options.table.is_empty() => {
-            return Err(WrongUse(Error::config("--table needs --network")).into());
+        None if !options.input.is_empty() => {
+            return Err(WrongUse(Error::config("--input needs --network")).into());
         }
         None => on_twins(settings, options, parameters).await?,
     };
@@ -63,18 +63,25 @@ fn write(rows: &[RecordBatch], format: Format, writer: &mut dyn std::io::Write) 
     Ok(output::write(print_format(format), &first.schema(), rows, writer)?)
 }
 
-/// The tables of the file that `--network` names, in the format that the operator's field uses.
-fn network_tables(operator: &str, text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>, Error> {
-    match operator {
-        "production_line" => twinlake_formats::line_toml::read_line(text, file),
-        _ => twinlake_formats::tntp::read_network(text, file),
+/// The tables of a network file, by the format of the operator's field; of a folder, those of its GTFS files.
+fn network_tables(operator: &str, network: &Path) -> Result<BTreeMap<String, RecordBatch>> {
+    let name = network.display().to_string();
+    if network.is_dir() {
+        return Ok(twinlake_formats::gtfs::read_feed(&read_feed_files(network)?, &name)?);
     }
+    let text = read(network)?;
+    Ok(match operator {
+        "production_line" => twinlake_formats::line_toml::read_line(&text, &name)?,
+        _ => twinlake_formats::tntp::read_network(&text, &name)?,
+    })
 }
 
-/// An error of the operator, with its place in the file where the format knows it.
-fn placed_in_network(operator: &str, error: Error, text: &str, file: &str) -> Error {
-    match operator {
-        "production_line" => twinlake_formats::line_toml::placed(error, text, file),
+/// An error of the operator, with its place in the network file where the format knows it.
+fn placed_in_network(operator: &str, network: &Path, error: Error) -> Error {
+    match (operator, read(network)) {
+        ("production_line", Ok(text)) => {
+            twinlake_formats::line_toml::placed(error, &text, &network.display().to_string())
+        }
         _ => error,
     }
 }
@@ -86,18 +93,11 @@ async fn on_files(
     network: &Path,
     parameters: Parameters,
 ) -> Result<Outcome> {
-    let file = network.display().to_string();
-    let (tables, text) = if network.is_dir() {
-        (twinlake_formats::gtfs::read_feed(&read_feed_files(network)?, &file)?, String::new())
-    } else {
-        let text = read(network)?;
-        (network_tables(&options.operator, &text, &file)?, text)
-    };
-    let mut snapshot = Snapshot { tables };
-    for pair in &options.table {
+    let mut snapshot = Snapshot { tables: network_tables(&options.operator, network)? };
+    for pair in &options.input {
         let (role, path) = pair.split_once('=').ok_or_else(|| {
             let error = Error::config(format!("'{pair}' is not ROLE=FILE"));
-            WrongUse(error.with_help("for example --table origins=origins.csv"))
+            WrongUse(error.with_help("for example --input origins=origins.csv"))
         })?;
         let table =
             twinlake_formats::csv_table::read_table(&read(Path::new(path))?, path).map_err(WrongUse)?;
@@ -118,9 +118,9 @@ async fn on_files(
         let outcome =
             registry.get(&name)?.run(&snapshot, Horizon { from_us: 0, to_us: 0 }, seed, &parameters, &told);
         bar.finish_and_clear();
-        outcome.map_err(|error| placed_in_network(&name, error, &text, &file))
+        outcome
     });
-    Ok(outcome.await??)
+    Ok(outcome.await?.map_err(|error| placed_in_network(&options.operator, network, error))?)
 }
 
 /// The text files of a GTFS feed by name.
