@@ -327,12 +327,15 @@ pub struct SimulateOptions {
     /// The operator, for example traffic_assignment
     pub operator: String,
     /// The network, in the field's own format (.tntp for traffic, .m for power_flow, .inp for water_network, .toml for
-    /// production_line); without it the twins are the network
+    /// production_line, a folder of GTFS files for public transport); without it the twins are the network
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
     /// The demand, in the field's own format (.tntp)
     #[arg(long, value_name = "FILE")]
     pub demand: Option<PathBuf>,
+    /// A table of the operator, from a CSV file whose first line names the columns; needs --network
+    #[arg(long = "input", value_name = "ROLE=FILE")]
+    pub input: Vec<String>,
     /// A parameter of the operator
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

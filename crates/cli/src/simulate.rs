@@ -30,7 +30,12 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
             }
             let role = result_table(&operator, options.table.as_deref()).map_err(WrongUse)?;
             let outcome = on_files(settings, options, network, parameters).await?;
-            let rows = outcome.tables.get(role).cloned().context("the operator gave no rows")?;
+            // Without a name the first output that this run gave: which there are depends on the operator's mode.
+            let rows = match role {
+                Some(role) => outcome.tables.get(role).cloned(),
+                None => operator.outputs.iter().find_map(|shape| outcome.tables.get(shape.role).cloned()),
+            };
+            let rows = rows.context("the operator gave no rows")?;
             (vec![rows], serde_json::Value::Object(outcome.summary))
         }
         None if options.demand.is_some() => {
@@ -38,6 +43,9 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
         }
         None if options.table.is_some() => {
             return Err(WrongUse(Error::config("--table needs --network")).into());
+        }
+        None if !options.input.is_empty() => {
+            return Err(WrongUse(Error::config("--input needs --network")).into());
         }
         None => on_twins(settings, options, parameters).await?,
     };
@@ -62,31 +70,35 @@ fn write(rows: &[RecordBatch], format: Format, writer: &mut dyn std::io::Write) 
     Ok(output::write(print_format(format), &first.schema(), rows, writer)?)
 }
 
-/// The role of the result table asked for; the operator's first if none is.
-fn result_table<'a>(operator: &'a OperatorSpec, asked: Option<&str>) -> Result<&'a str, Error> {
+/// The role of the result table asked for, if one is.
+fn result_table<'a>(operator: &'a OperatorSpec, asked: Option<&str>) -> Result<Option<&'a str>, Error> {
     let roles = || operator.outputs.iter().map(|shape| shape.role);
-    match asked {
-        None => roles().next().ok_or_else(|| Error::internal("the operator gives no table")),
-        Some(asked) => roles()
-            .find(|role| *role == asked)
-            .ok_or_else(|| Error::not_found("result table", asked, roles())),
-    }
+    let Some(asked) = asked else { return Ok(None) };
+    let found = roles().find(|role| *role == asked);
+    found.map(Some).ok_or_else(|| Error::not_found("result table", asked, roles()))
 }
 
-/// The tables of the file that `--network` names, in the format that the operator's field uses.
-fn network_tables(operator: &str, text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>, Error> {
-    match operator {
-        "power_flow" => twinlake_formats::matpower::read_case(text, file),
-        "water_network" => twinlake_formats::epanet::read_network(text, file),
-        "production_line" => twinlake_formats::line_toml::read_line(text, file),
-        _ => twinlake_formats::tntp::read_network(text, file),
+/// The tables of a network file, by the format of the operator's field; of a folder, those of its GTFS files.
+fn network_tables(operator: &str, network: &Path) -> Result<BTreeMap<String, RecordBatch>> {
+    let name = network.display().to_string();
+    if network.is_dir() {
+        return Ok(twinlake_formats::gtfs::read_feed(&read_feed_files(network)?, &name)?);
     }
+    let text = read(network)?;
+    Ok(match operator {
+        "power_flow" => twinlake_formats::matpower::read_case(&text, &name)?,
+        "water_network" => twinlake_formats::epanet::read_network(&text, &name)?,
+        "production_line" => twinlake_formats::line_toml::read_line(&text, &name)?,
+        _ => twinlake_formats::tntp::read_network(&text, &name)?,
+    })
 }
 
-/// An error of the operator, with its place in the file where the format knows it.
-fn placed_in_network(operator: &str, error: Error, text: &str, file: &str) -> Error {
-    match operator {
-        "production_line" => twinlake_formats::line_toml::placed(error, text, file),
+/// An error of the operator, with its place in the network file where the format knows it.
+fn placed_in_network(operator: &str, network: &Path, error: Error) -> Error {
+    match (operator, read(network)) {
+        ("production_line", Ok(text)) => {
+            twinlake_formats::line_toml::placed(error, &text, &network.display().to_string())
+        }
         _ => error,
     }
 }
@@ -98,9 +110,16 @@ async fn on_files(
     network: &Path,
     parameters: Parameters,
 ) -> Result<Outcome> {
-    let (text, file) = (read(network)?, network.display().to_string());
-    let tables = network_tables(&options.operator, &text, &file)?;
-    let mut snapshot = Snapshot { tables };
+    let mut snapshot = Snapshot { tables: network_tables(&options.operator, network)? };
+    for pair in &options.input {
+        let (role, path) = pair.split_once('=').ok_or_else(|| {
+            let error = Error::config(format!("'{pair}' is not ROLE=FILE"));
+            WrongUse(error.with_help("for example --input origins=origins.csv"))
+        })?;
+        let table =
+            twinlake_formats::csv_table::read_table(&read(Path::new(path))?, path).map_err(WrongUse)?;
+        snapshot.tables.insert(role.to_owned(), table);
+    }
     if let Some(demand) = &options.demand {
         if snapshot.tables.contains_key("demand") || !snapshot.tables.contains_key("nodes") {
             let error = Error::config(format!("{} takes its demand from --network", options.operator));
@@ -120,9 +139,25 @@ async fn on_files(
         let outcome =
             registry.get(&name)?.run(&snapshot, Horizon { from_us: 0, to_us: 0 }, seed, &parameters, &told);
         bar.finish_and_clear();
-        outcome.map_err(|error| placed_in_network(&name, error, &text, &file))
+        outcome
     });
-    Ok(outcome.await??)
+    Ok(outcome.await?.map_err(|error| placed_in_network(&options.operator, network, error))?)
+}
+
+/// The text files of a GTFS feed by name.
+fn read_feed_files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    let wrong =
+        |error: std::io::Error| WrongUse(Error::config(format!("cannot read {}: {error}", folder.display())));
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.extension().is_some_and(|extension| extension == "txt")
+            && let Some(name) = path.file_name().and_then(|name| name.to_str())
+        {
+            files.insert(name.to_owned(), read(&path)?);
+        }
+    }
+    Ok(files)
 }
 
 /// The text of a file; bytes that are not UTF-8, which old files have in names and comments, become U+FFFD.

@@ -10,6 +10,7 @@ mod arrow_stream;
 mod bodies;
 mod columns;
 mod csv;
+pub mod csv_table;
 pub mod epanet;
 mod geojson;
 pub mod gtfs;

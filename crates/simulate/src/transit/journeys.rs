@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use twinlake_contracts::{Error, Outcome, ParameterSpec, Parameters, Progress, Result, Snapshot, TableShape};
@@ -250,7 +252,7 @@ fn read_ends(batch: &RecordBatch, role: &str, what: &str, table: &Timetable) -> 
             })
             .collect();
     }
-    rows.texts(what)?
+    identifiers(batch, &rows, what)?
         .into_iter()
         .enumerate()
         .map(|(row, id)| {
@@ -263,6 +265,17 @@ fn read_ends(batch: &RecordBatch, role: &str, what: &str, table: &Timetable) -> 
             })
         })
         .collect()
+}
+
+/// A column of identifiers. A file in which all of them are numbers may have made numbers of them.
+fn identifiers(batch: &RecordBatch, rows: &Table<'_>, column: &str) -> Result<Vec<Option<String>>> {
+    match batch.column_by_name(column) {
+        Some(values) if values.data_type().is_integer() => {
+            let texts = cast(values, &DataType::Utf8)?;
+            Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+        }
+        _ => rows.texts(column),
+    }
 }
 
 /// A leg of a journey: on foot, or a ride.

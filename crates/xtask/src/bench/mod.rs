@@ -7,6 +7,7 @@ mod lake;
 mod process;
 mod report;
 mod reprocess;
+mod simulation;
 mod spatial;
 mod timeseries;
 
@@ -53,7 +54,8 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
         .chain(PROGRAMS.iter().map(|(name, what, _)| (*name, *what)))
-        .map(|(name, what)| format!("  {name:14} {what}"))
+        .chain(simulation::PEERS.iter().map(|peer| (peer.name, peer.what)))
+        .map(|(name, what)| format!("  {name:16} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(name) = name else {
@@ -62,6 +64,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     };
     if let Some((.., program)) = PROGRAMS.iter().find(|(known, ..)| *known == name) {
         return program();
+    }
+    if let Some(peer) = simulation::PEERS.iter().find(|peer| peer.name == name) {
+        return simulation::bench(peer);
     }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");
