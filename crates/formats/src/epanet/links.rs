@@ -19,7 +19,8 @@ struct Pipes<'a> {
     check_valve: Vec<bool>,
     status: Vec<&'static str>,
 }
-impl<'a> Network<'a> {
+
+impl Network<'_> {
     pub(super) fn pipes(&self) -> Result<RecordBatch> {
         let units = self.options.units;
         let (length, diameter) = if units.metric { (100.0, 254.0) } else { (330.0, 10.0) };
