@@ -6,6 +6,7 @@
 //! knows constants of `idx_bus`, `idx_gen` and `idx_brch`, scalars, whole columns and `+ - * / ^`. A statement beyond
 //! that is refused with its line, because leaving it out would give another network.
 
+mod columns;
 mod evaluate;
 mod syntax;
 

@@ -7,6 +7,7 @@ mod options;
 mod period;
 mod quality;
 mod read;
+mod read_links;
 mod report;
 mod rules;
 mod solver;
