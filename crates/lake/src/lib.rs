@@ -21,6 +21,7 @@ mod log;
 mod meta;
 mod state;
 mod storage;
+mod stores;
 mod table;
 mod upkeep;
 
@@ -29,6 +30,7 @@ pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
 pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
+pub use stores::object_stores;
 pub use table::{
     CompactOptions, Compacted, Expired, H3_COLUMN, LakeTable, TableStats, Vacuumed, VersionRecord,
 };

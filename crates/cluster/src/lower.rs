@@ -1,0 +1,47 @@
+//! A plan of one process as one whose parts can be in several.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::columns::ReadColumnsExec;
+
+/// The plan to send; an error says what in it cannot be taken apart.
+pub(crate) fn lower(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        if let Some(scan) = ReadColumnsExec::instead_of(&node)? {
+            return Ok(Transformed::yes(Arc::new(scan) as _));
+        }
+        Ok(match twinlake_query::separable(&node, partitions)? {
+            Some(other) => Transformed::yes(other),
+            None => Transformed::no(node),
+        })
+    })
+    .data()
+}
+
+/// A part of a plan with the operators that are better within a process, which the plan left behind when it was taken apart.
+pub(crate) fn raise(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        Ok(match twinlake_query::local_operators(&node)? {
+            Some(other) => Transformed::yes(other),
+            None => Transformed::no(node),
+        })
+    })
+    .data()
+}
+
+/// Whether the plan reads files: what is in memory already is quicker here than anywhere else.
+pub(crate) fn reads_files(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        let source = node.downcast_ref::<DataSourceExec>();
+        found |= source.is_some_and(|source| source.data_source().downcast_ref::<FileScanConfig>().is_some());
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
