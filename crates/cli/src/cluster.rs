@@ -1,6 +1,7 @@
 //! `twinlake scheduler` and `twinlake executor`: the processes of a cluster.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use twinlake_cluster::{Address, ExecutorOptions, SchedulerOptions, run_executor,
 
 use crate::WrongUse;
 use crate::arguments;
+use crate::pieces::PieceWorker;
 use crate::serve::interrupted;
 
 /// How long an executor waits for its scheduler.
@@ -38,6 +40,7 @@ pub async fn executor(options: &arguments::ExecutorOptions) -> Result<()> {
         work_dir: options.work_dir.clone(),
         slots: slots.unwrap_or(NonZeroUsize::MIN),
         memory_bytes: options.memory.map(|mebibytes| mebibytes << 20),
+        worker: Some(Arc::new(PieceWorker::new())),
     };
     Ok(run_executor(options).await?)
 }

@@ -22,6 +22,7 @@ use twinlake_spatial::wire;
 
 use crate::columns::ReadColumnsExec;
 use crate::described;
+use crate::work::{WorkExec, Worker};
 
 /// What the bytes of an operator begin with.
 const MAGIC: &[u8] = b"twinlake ";
@@ -37,6 +38,8 @@ enum Kind {
     Spatial = 1,
     /// A scan of a table.
     Columns = 2,
+    /// Work that is no query.
+    Work = 3,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -52,6 +55,8 @@ struct Columns {
 pub(crate) struct Codec {
     ballista: BallistaPhysicalExtensionCodec,
     functions: HashMap<String, Arc<ScalarUDF>>,
+    /// Who does work that is no query.
+    worker: Option<Arc<dyn Worker>>,
     version: &'static str,
 }
 
@@ -59,7 +64,13 @@ impl Codec {
     /// With the functions of a session.
     pub(crate) fn new(state: &SessionState) -> Self {
         let functions = state.scalar_functions().clone();
-        Self { ballista: BallistaPhysicalExtensionCodec::default(), functions, version: VERSION }
+        let ballista = BallistaPhysicalExtensionCodec::default();
+        Self { ballista, functions, worker: None, version: VERSION }
+    }
+
+    /// With somebody who does work that is no query.
+    pub(crate) fn with_worker(self, worker: Option<Arc<dyn Worker>>) -> Self {
+        Self { worker, ..self }
     }
 
     /// As a program of another version has it.
@@ -94,6 +105,7 @@ impl Codec {
             Some((0, rest)) => Ok((Kind::Ballista, rest)),
             Some((1, rest)) => Ok((Kind::Spatial, rest)),
             Some((2, rest)) => Ok((Kind::Columns, rest)),
+            Some((3, rest)) => Ok((Kind::Work, rest)),
             _ => internal_err!("the plan holds an operator of an unknown kind"),
         }
     }
@@ -136,6 +148,12 @@ impl PhysicalExtensionCodec for Codec {
                 converter.proto_to_physical_expr(node, schema, &context)
             }),
             Kind::Columns => Ok(Arc::new(read_columns(bytes, inputs)?)),
+            Kind::Work => match (inputs, std::str::from_utf8(bytes)) {
+                ([orders], Ok(job)) => {
+                    Ok(Arc::new(WorkExec::new(Arc::clone(orders), job.into(), self.worker.clone())))
+                }
+                _ => internal_err!("work cannot be read"),
+            },
         }
     }
 
@@ -148,6 +166,11 @@ impl PhysicalExtensionCodec for Codec {
         if let Some(scan) = node.downcast_ref::<ReadColumnsExec>() {
             self.begin(Kind::Columns, bytes);
             bytes.extend(write_columns(scan)?.encode_to_vec());
+            return Ok(());
+        }
+        if let Some(work) = node.downcast_ref::<WorkExec>() {
+            self.begin(Kind::Work, bytes);
+            bytes.extend_from_slice(work.job().as_bytes());
             return Ok(());
         }
         let write = |expression: &Arc<dyn PhysicalExpr>| converter.physical_expr_to_proto(expression, self);

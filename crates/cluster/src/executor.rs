@@ -23,6 +23,7 @@ use crate::codec::Codec;
 use crate::lower::raise;
 use crate::planner::base_config;
 use crate::scheduler::runtime;
+use crate::work::Worker;
 
 /// How long connections between executors are kept.
 const CONNECTIONS_KEPT: Duration = Duration::from_secs(30);
@@ -50,6 +51,8 @@ pub struct ExecutorOptions {
     /// How many bytes all parts together may hold in memory before they use files; seven tenths of the machine's when nothing
     /// is said.
     pub memory_bytes: Option<u64>,
+    /// Who does work that is no query.
+    pub worker: Option<Arc<dyn Worker>>,
 }
 
 /// Runs until Ctrl-C or SIGTERM, and tells the scheduler that it goes.
@@ -95,7 +98,7 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
         override_runtime_producer: Some(Arc::new(move |_| Ok(Arc::clone(&base)))),
         override_config_producer: Some(Arc::new(base_config)),
-        override_physical_codec: Some(Arc::new(Codec::new(&state))),
+        override_physical_codec: Some(Arc::new(Codec::new(&state).with_worker(options.worker))),
         ..ExecutorProcessConfig::default()
     };
     start_executor_process(Arc::new(config)).await.map_err(|error| {

@@ -11,6 +11,8 @@
 //!    ([`run_executor`]), which read the files from the object store with credentials of their own.
 //! 5. The rows come back as an Arrow stream and get the schema that was planned here ([`exec`]).
 //!
+//! Work that is no query goes the same way ([`Cluster::work`], [`Worker`]).
+//!
 //! Neither plans nor settings carry credentials. Ballista's protocol knows no authentication: scheduler and executors listen
 //! on 127.0.0.1 unless told otherwise.
 
@@ -25,11 +27,13 @@ mod planner;
 mod scheduler;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub use address::Address;
 pub use executor::{ExecutorOptions, run_executor};
 pub use planner::Cluster;
 pub use scheduler::{SchedulerOptions, run_scheduler};
+pub use work::Worker;
 
 /// Greatest size of a message between client, scheduler and executors.
 const MESSAGE_BYTES: usize = 256 << 20;

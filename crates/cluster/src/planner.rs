@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use async_trait::async_trait;
 use ballista_core::extension::SessionConfigExt;
 use datafusion::catalog::Session;
@@ -9,8 +10,8 @@ use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use prost::Message;
@@ -22,6 +23,7 @@ use crate::codec::Codec;
 use crate::described::describe;
 use crate::exec::ClusterExec;
 use crate::lower::{lower, reads_files};
+use crate::work::{self, WorkExec};
 use crate::{MESSAGE_BYTES, PLAN_BYTES};
 
 tokio::task_local! {
@@ -47,6 +49,23 @@ impl Cluster {
     /// The scheduler's address.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Has orders of a job carried out by the executors' [`Worker`](crate::Worker), and gives what became of them, in no
+    /// particular order.
+    pub async fn work(&self, job: &str, orders: Vec<String>) -> twinlake_contracts::Result<Vec<String>> {
+        let failed = |error: DataFusionError| twinlake_query::to_error(error, &[]);
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(WorkExec::new(
+            work::orders(orders).map_err(failed)?,
+            job.into(),
+            None,
+        ));
+        let schema = plan.schema();
+        let plan = ClusterExec::new(self.address.clone(), Arc::clone(&self.codec), plan, schema);
+        let context = SessionContext::new_with_config(base_config()).task_ctx();
+        let batches = collect(Arc::new(plan), context).await.map_err(failed)?;
+        let texts = batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
+        Ok(texts.map(str::to_owned).collect())
     }
 
     /// The plan to run there; `None` when nothing is to be gained, an error when it cannot travel.
