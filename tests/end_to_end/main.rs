@@ -6,6 +6,7 @@
 
 mod apply;
 mod catalog;
+mod cluster;
 mod command_line;
 mod demo;
 mod files;
