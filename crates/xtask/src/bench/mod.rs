@@ -1,5 +1,6 @@
 //! Benchmarks by name.
 
+mod cluster;
 mod http_load;
 mod ingest;
 mod process;
@@ -35,10 +36,14 @@ pub fn bench(name: Option<&str>) -> Result<()> {
         "timeseries",
         "last value, gap filling and ASOF join over 50 million readings; peers DuckDB and chDB",
     );
+    let cluster = (
+        "cluster",
+        "the same questions in one process, on one executor and on two: where distribution costs more than it gives",
+    );
     let spatial = ("spatial", "the twelve questions of SpatialBench at scale 1; peers DuckDB and SedonaDB");
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
-        .chain([own, time_series, spatial])
+        .chain([own, time_series, spatial, cluster])
         .map(|(name, what)| format!("  {name:12} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
@@ -48,6 +53,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     };
     if name == own.0 {
         return ingest::bench();
+    }
+    if name == cluster.0 {
+        return cluster::bench();
     }
     if name == spatial.0 {
         return spatial::bench();
