@@ -65,7 +65,7 @@ impl Cluster {
     fn start(folder: &Path) -> Self {
         let port = free_port();
         let listen = format!("127.0.0.1:{port}");
-        let arguments = ["scheduler", "--listen", &listen, "--executor-timeout", "6"];
+        let arguments = ["scheduler", "--listen", &listen, "--executor-timeout", "8"];
         let mut scheduler = Running::start(folder, &arguments);
         wait_for_port(port, &mut scheduler);
         let executors = (0..2).map(|_| Self::executor(folder, &listen)).collect();
@@ -166,7 +166,8 @@ fn questions_have_the_same_answers_and_an_executor_may_die() {
     // Whoever is told to go, goes cleanly; then there is nobody, and the error says so.
     cluster.executors[1].interrupt();
     cluster.scheduler.interrupt();
-    let gone = twinlake(folder, &["sql", "--engine", &cluster.address, "-c", "SELECT sum(id) FROM plant.reading"]);
+    let gone =
+        twinlake(folder, &["sql", "--engine", &cluster.address, "-c", "SELECT sum(id) FROM plant.reading"]);
     let told = String::from_utf8_lossy(&gone.stderr).into_owned();
     assert!(!gone.status.success() && told.contains("cannot be reached"), "{told}");
     assert!(told.contains("twinlake scheduler --listen"), "{told}");
@@ -187,7 +188,8 @@ fn reprocessed_rows_are_those_of_one_process() {
     // The same past in two lakes, one reprocessed here and one there, with a changed step.
     let other = folder.join("other");
     fs::create_dir(&other).unwrap();
-    let copied = Command::new("cp").args(["-r", "twinlake-data", "other/"]).current_dir(folder).status().unwrap();
+    let copied =
+        Command::new("cp").args(["-r", "twinlake-data", "other/"]).current_dir(folder).status().unwrap();
     assert!(copied.success());
     for place in [folder, &other] {
         fs::write(place.join("readings.toml"), STATELESS.replace("FACTOR", "2")).unwrap();

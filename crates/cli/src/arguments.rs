@@ -162,7 +162,12 @@ pub struct ServeOptions {
 #[derive(Debug, Clone, Args)]
 pub struct SchedulerOptions {
     /// Where executors and clients come; nobody is asked who they are
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50050", env = "TWINLAKE_SCHEDULER_LISTEN")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50050",
+        env = "TWINLAKE_SCHEDULER_LISTEN"
+    )]
     pub listen: SocketAddr,
     /// After how many seconds of silence an executor is lost and others do its work
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(6..))]

@@ -41,7 +41,9 @@ impl Pieces {
             return Err("its file takes values from the environment, which are not sent".to_owned());
         }
         if plan.is_guarded() {
-            return Err("rules of its tables judge its rows on their way, and their counts are kept here".to_owned());
+            return Err(
+                "rules of its tables judge its rows on their way, and their counts are kept here".to_owned()
+            );
         }
         let file = std::path::absolute(file).map_err(|error| error.to_string())?;
         let name = plan.pipeline.name.clone();

@@ -34,13 +34,15 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     let plan = governance::guarded(&town, plan).await?;
     let pieces = match settings.engine.as_ref().filter(|_| !options.dry_run) {
         None => None,
-        Some(address) => match Pieces::new(Cluster::new(address.clone())?, &town.lake, &plan, &options.file) {
-            Ok(pieces) => Some(Arc::new(pieces)),
-            Err(reason) => {
-                tracing::warn!("the messages run here and not on {address}: {reason}");
-                None
+        Some(address) => {
+            match Pieces::new(Cluster::new(address.clone())?, &town.lake, &plan, &options.file) {
+                Ok(pieces) => Some(Arc::new(pieces)),
+                Err(reason) => {
+                    tracing::warn!("the messages run here and not on {address}: {reason}");
+                    None
+                }
             }
-        },
+        }
     };
     let mut reprocess = prepare(&town, plan, options);
     if let Some(pieces) = pieces {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use datafusion::common::{Result, internal_datafusion_err, internal_err, not_impl_err, plan_err};
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::{HigherOrderUDF, ScalarUDF};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{
@@ -118,7 +118,9 @@ fn write_columns(scan: &ReadColumnsExec) -> Result<Columns> {
     let schema = protobuf::Schema::try_from(schema.as_ref());
     Ok(Columns {
         places: places.map_err(|error| internal_datafusion_err!("too many columns: {error}"))?,
-        schema: Some(schema.map_err(|error| internal_datafusion_err!("a schema cannot be written: {error}"))?),
+        schema: Some(
+            schema.map_err(|error| internal_datafusion_err!("a schema cannot be written: {error}"))?,
+        ),
     })
 }
 
@@ -197,10 +199,6 @@ impl PhysicalExtensionCodec for Codec {
 
     fn try_encode_udf(&self, function: &ScalarUDF, bytes: &mut Vec<u8>) -> Result<()> {
         bytes.extend(described::write(function)?.unwrap_or_default());
-        Ok(())
-    }
-
-    fn try_encode_higher_order_function(&self, _: &HigherOrderUDF, _: &mut Vec<u8>) -> Result<()> {
         Ok(())
     }
 }

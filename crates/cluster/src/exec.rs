@@ -131,7 +131,8 @@ async fn reach(address: &Address) -> Result<()> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", REACHED_WITHIN.as_secs()),
     };
-    let error = Error::transient(format!("the scheduler at {address}"), format!("cannot be reached: {reason}"));
+    let error =
+        Error::transient(format!("the scheduler at {address}"), format!("cannot be reached: {reason}"));
     let help = format!("start one with: twinlake scheduler --listen {}:{}", address.host, address.port);
     Err(DataFusionError::External(Box::new(error.with_help(help))))
 }

@@ -96,7 +96,7 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
         memory_pool_size: options.memory_bytes,
         override_execution_engine: Some(Arc::new(engine)),
         override_function_registry: Some(Arc::new(BallistaFunctionRegistry::from(&state))),
-        override_runtime_producer: Some(Arc::new(move |_| Ok(Arc::clone(&base)))),
+        override_runtime_producer: Some(Arc::new(move |_: &SessionConfig| Ok(Arc::clone(&base)))),
         override_config_producer: Some(Arc::new(base_config)),
         override_physical_codec: Some(Arc::new(Codec::new(&state).with_worker(options.worker))),
         ..ExecutorProcessConfig::default()

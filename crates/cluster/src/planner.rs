@@ -55,11 +55,8 @@ impl Cluster {
     /// particular order.
     pub async fn work(&self, job: &str, orders: Vec<String>) -> twinlake_contracts::Result<Vec<String>> {
         let failed = |error: DataFusionError| twinlake_query::to_error(error, &[]);
-        let plan: Arc<dyn ExecutionPlan> = Arc::new(WorkExec::new(
-            work::orders(orders).map_err(failed)?,
-            job.into(),
-            None,
-        ));
+        let plan: Arc<dyn ExecutionPlan> =
+            Arc::new(WorkExec::new(work::orders(orders).map_err(failed)?, job.into(), None));
         let schema = plan.schema();
         let plan = ClusterExec::new(self.address.clone(), Arc::clone(&self.codec), plan, schema);
         let context = SessionContext::new_with_config(base_config()).task_ctx();
@@ -108,10 +105,7 @@ impl Remote for Cluster {
         adapted(config).with_target_partitions(self.address.partitions.get())
     }
 
-    fn planner(
-        &self,
-        local: Arc<dyn QueryPlanner + Send + Sync>,
-    ) -> Arc<dyn QueryPlanner + Send + Sync> {
+    fn planner(&self, local: Arc<dyn QueryPlanner + Send + Sync>) -> Arc<dyn QueryPlanner + Send + Sync> {
         Arc::new(ClusterPlanner { local, cluster: self.clone() })
     }
 }

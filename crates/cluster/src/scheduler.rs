@@ -54,7 +54,8 @@ pub async fn run_scheduler(
         .map_err(|error| failed(format!("cannot listen on {}: {error}", options.listen)))?;
     let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
     let runtime = runtime(None).map_err(|error| failed(error.to_string()))?;
-    let state = worker_state(base_config(), Arc::clone(&runtime)).map_err(|error| failed(error.to_string()))?;
+    let state =
+        worker_state(base_config(), Arc::clone(&runtime)).map_err(|error| failed(error.to_string()))?;
     let message_bytes = u32::try_from(MESSAGE_BYTES).unwrap_or(u32::MAX);
     let builder = move |config: SessionConfig| worker_state(config, Arc::clone(&runtime));
     let config = SchedulerConfig {

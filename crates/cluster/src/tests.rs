@@ -17,6 +17,15 @@ use super::*;
 use crate::codec::Codec;
 use crate::planner::base_config;
 
+/// Runs a test where planning has the stack that it has in the program.
+fn run(test: impl Future<Output = ()> + Send + 'static) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(4).thread_stack_size(16 << 20).enable_all().build().unwrap();
+    runtime.block_on(runtime.spawn(test)).unwrap();
+    // Executors in the middle of a call are not waited for.
+    runtime.shutdown_background();
+}
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
@@ -49,8 +58,7 @@ async fn lake(folder: &std::path::Path) -> Arc<Lake> {
         let name = TableName::parse(name).unwrap();
         let mut table = None;
         for number in 0..=commits {
-            let sql = sql
-                .replace("FROM, TO", &format!("{}, {}", number * size, (number + 1) * size - 1));
+            let sql = sql.replace("FROM, TO", &format!("{}, {}", number * size, (number + 1) * size - 1));
             if number == commits && size == 0 {
                 break;
             }
@@ -167,107 +175,120 @@ async fn same(here: &Session, there: &Session, sql: &str, ordered: bool) {
     assert_eq!(found, expected, "{sql}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn answers_are_those_of_this_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = lake(folder.path()).await;
-    let processes = Processes::start().await;
-    let (here, there) = sessions(&lake, &processes.address).await;
-    for sql in [
-        // plain SQL over files and fresh rows
-        "SELECT sensor, count(*), sum(v), min(ts), max(n) FROM plant.reading GROUP BY sensor",
-        "SELECT count(*), count(DISTINCT sensor), sum(n) FROM plant.reading WHERE v > 20",
-        "SELECT r.n, p.p FROM plant.reading r JOIN plant.place p ON r.sensor = p.sensor AND r.n < p.p * 9",
-        "SELECT n FROM plant.reading WHERE n > (SELECT avg(n) FROM plant.reading) AND sensor IN ('sensor 1', 'sensor 4')",
-        "SELECT p.p FROM plant.place p LEFT JOIN plant.reading r ON r.n = p.p * 400 WHERE r.n IS NULL",
-        "SELECT sensor FROM plant.place WHERE NOT EXISTS (SELECT 1 FROM plant.reading r WHERE r.n = p * 1000)",
-        "SELECT n, row_number() OVER (PARTITION BY sensor ORDER BY ts) AS place FROM plant.reading",
-        // functions of space, with the reference systems of their results
-        "SELECT n, st_srid(st_transform(geom, 'EPSG:3879')) AS s, round(st_x(st_transform(geom, 'EPSG:3879'))) AS x, geom \
-         FROM plant.reading WHERE st_dwithin_sphere(geom, st_point(24.95, 60.15), 900)",
-        "SELECT n FROM plant.reading WHERE st_srid(st_transform(geom, 'EPSG:3067')) = 3067 AND n % 9 = 0",
-        "SELECT sensor, st_astext(st_extent(geom)) AS e FROM plant.reading GROUP BY sensor",
-        // joins of space, with each side kept
-        "SELECT r.n, p.p FROM plant.reading r JOIN plant.place p ON st_intersects(p.geom, r.geom)",
-        "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON st_contains(p.geom, r.geom) AND r.n < 900",
-        "SELECT r.n, p.p FROM plant.place p FULL JOIN plant.reading r ON st_within(r.geom, p.geom)",
-        "SELECT p.p, r.n FROM plant.place p JOIN plant.reading r ON st_knn(p.geom, r.geom, 1) AND r.n >= 0",
-        "SELECT p.p, r.d FROM plant.place p CROSS JOIN LATERAL \
-         (SELECT st_distance(p.geom, r.geom) AS d FROM plant.reading r ORDER BY d LIMIT 3) AS r",
-        // joins and aggregates of time
-        "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON r.ts >= p.since AND r.ts < p.until",
-        "SELECT p.p, r.n FROM plant.place p ASOF JOIN plant.reading r ON p.sensor = r.sensor AND p.until >= r.ts",
-        "SELECT r.n, p.p FROM plant.reading r ASOF LEFT JOIN plant.place p ON p.sensor = r.sensor AND r.ts > p.since",
-        "SELECT sensor, time_bucket('15 minutes', ts) AS b, avg(v), last(v, ts), first(n, ts) FROM plant.reading GROUP BY 1, 2",
-        "SELECT sensor, time_bucket_gapfill('2 minutes', ts) AS b, avg(v), locf(avg(v)), interpolate(max(v)) \
-         FROM plant.reading WHERE n % 5 < 2 GROUP BY 1, 2",
-        "SELECT time_bucket_gapfill('1 minute', ts) AS b, count(*) FROM plant.reading GROUP BY 1",
-    ] {
-        same(&here, &there, sql, false).await;
-    }
-    for sql in [
-        "SELECT n, v FROM plant.reading ORDER BY v DESC NULLS LAST, n LIMIT 25",
-        "SELECT sensor, n FROM plant.reading ORDER BY sensor, n",
-        "SELECT p, st_area(geom) AS a FROM plant.place ORDER BY p",
-    ] {
-        same(&here, &there, sql, true).await;
-    }
+#[test]
+fn answers_are_those_of_this_process() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(folder.path()).await;
+        let processes = Processes::start().await;
+        let (here, there) = sessions(&lake, &processes.address).await;
+        for sql in [
+            // plain SQL over files and fresh rows
+            "SELECT sensor, count(*), sum(v), min(ts), max(n) FROM plant.reading GROUP BY sensor",
+            "SELECT count(*), count(DISTINCT sensor), sum(n) FROM plant.reading WHERE v > 20",
+            "SELECT r.n, p.p FROM plant.reading r JOIN plant.place p ON r.sensor = p.sensor AND r.n < p.p * 9",
+            "SELECT n FROM plant.reading WHERE n > (SELECT avg(n) FROM plant.reading) AND sensor IN ('sensor 1', 'sensor 4')",
+            "SELECT p.p FROM plant.place p LEFT JOIN plant.reading r ON r.n = p.p * 400 WHERE r.n IS NULL",
+            "SELECT sensor FROM plant.place WHERE NOT EXISTS (SELECT 1 FROM plant.reading r WHERE r.n = p * 1000)",
+            "SELECT n, row_number() OVER (PARTITION BY sensor ORDER BY ts) AS place FROM plant.reading",
+            // functions of space, with the reference systems of their results
+            "SELECT n, st_srid(st_transform(geom, 'EPSG:3879')) AS s, round(st_x(st_transform(geom, 'EPSG:3879'))) AS x, geom \
+             FROM plant.reading WHERE st_dwithin_sphere(geom, st_point(24.95, 60.15), 900)",
+            "SELECT n FROM plant.reading WHERE st_srid(st_transform(geom, 'EPSG:3067')) = 3067 AND n % 9 = 0",
+            "SELECT sensor, st_astext(st_extent(geom)) AS e FROM plant.reading GROUP BY sensor",
+            // joins of space, with each side kept
+            "SELECT r.n, p.p FROM plant.reading r JOIN plant.place p ON st_intersects(p.geom, r.geom)",
+            "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON st_contains(p.geom, r.geom) AND r.n < 900",
+            "SELECT r.n, p.p FROM plant.place p FULL JOIN plant.reading r ON st_within(r.geom, p.geom)",
+            "SELECT p.p, r.n FROM plant.place p JOIN plant.reading r ON st_knn(p.geom, r.geom, 1) AND r.n >= 0",
+            "SELECT p.p, r.d FROM plant.place p CROSS JOIN LATERAL \
+             (SELECT st_distance(p.geom, r.geom) AS d FROM plant.reading r ORDER BY d LIMIT 3) AS r",
+            // joins and aggregates of time
+            "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON r.ts >= p.since AND r.ts < p.until",
+            "SELECT p.p, r.n FROM plant.place p ASOF JOIN plant.reading r ON p.sensor = r.sensor AND p.until >= r.ts",
+            "SELECT r.n, p.p FROM plant.reading r ASOF LEFT JOIN plant.place p ON p.sensor = r.sensor AND r.ts > p.since",
+            "SELECT sensor, time_bucket('15 minutes', ts) AS b, avg(v), last(v, ts), first(n, ts) FROM plant.reading GROUP BY 1, 2",
+            "SELECT sensor, time_bucket_gapfill('2 minutes', ts) AS b, avg(v), locf(avg(v)), interpolate(max(v)) \
+             FROM plant.reading WHERE n % 5 < 2 GROUP BY 1, 2",
+            "SELECT time_bucket_gapfill('1 minute', ts) AS b, count(*) FROM plant.reading GROUP BY 1",
+        ] {
+            same(&here, &there, sql, false).await;
+        }
+        for sql in [
+            "SELECT n, v FROM plant.reading ORDER BY v DESC NULLS LAST, n LIMIT 25",
+            "SELECT sensor, n FROM plant.reading ORDER BY sensor, n",
+            "SELECT p, st_area(geom) AS a FROM plant.place ORDER BY p",
+        ] {
+            same(&here, &there, sql, true).await;
+        }
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn work_is_done_once_an_order() {
-    let processes = Processes::start().await;
-    let cluster = Cluster::new(processes.address.clone()).unwrap();
-    let orders = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
-    let mut done = cluster.work("job", orders).await.unwrap();
-    done.sort();
-    assert_eq!(done, ["job: A", "job: B", "job: C", "job: D", "job: E"]);
+#[test]
+fn work_is_done_once_an_order() {
+    run(async {
+        let processes = Processes::start().await;
+        let cluster = Cluster::new(processes.address.clone()).unwrap();
+        let orders = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        let mut done = cluster.work("job", orders).await.unwrap();
+        done.sort();
+        assert_eq!(done, ["job: A", "job: B", "job: C", "job: D", "job: E"]);
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_travel_runs_here_and_a_missing_scheduler_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = lake(folder.path()).await;
-    let address: Address = format!("ballista://127.0.0.1:{}", free_port()).parse().unwrap();
-    let (_, there) = sessions(&lake, &address).await;
-    for sql in [
-        "SELECT 1 AS one",
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'plant'",
-        "SELECT count(*) FROM meta.datasets",
-        "EXPLAIN SELECT count(*) FROM plant.reading WHERE n > 3",
-        "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t WHERE x < 3) \
-         SELECT count(*) FROM t JOIN plant.place ON x = p",
-    ] {
-        assert!(!there.collect(sql).await.unwrap().is_empty(), "{sql}");
-    }
-    let error = there.collect("SELECT sum(n) FROM plant.reading").await.unwrap_err().to_string();
-    assert!(error.contains(&address.to_string()) && error.contains("cannot be reached"), "{error}");
+#[test]
+fn what_cannot_travel_runs_here_and_a_missing_scheduler_is_named() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(folder.path()).await;
+        let address: Address = format!("ballista://127.0.0.1:{}", free_port()).parse().unwrap();
+        let (_, there) = sessions(&lake, &address).await;
+        for sql in [
+            "SELECT 1 AS one",
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'plant'",
+            "SELECT count(*) FROM meta.datasets",
+            "EXPLAIN SELECT count(*) FROM plant.reading WHERE n > 3",
+            "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t WHERE x < 3) \
+             SELECT count(*) FROM t JOIN plant.place ON x = p",
+        ] {
+            assert!(!there.collect(sql).await.unwrap().is_empty(), "{sql}");
+        }
+        let error = there.collect("SELECT sum(n) FROM plant.reading").await.unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("cannot be reached"), "{error}");
+    });
 }
 
-#[tokio::test]
-async fn plans_come_back_and_those_of_another_version_do_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = lake(folder.path()).await;
-    let engine = Engine::new(lake);
-    let session = engine.session(SessionSettings::default()).unwrap();
-    let sql = "SELECT st_srid(st_transform(geom, 'EPSG:3879')) AS s FROM plant.reading WHERE n > 5 AND v < 90 LIMIT 3";
-    let plan = session.plan(twinlake_query::parse(sql).unwrap().pop_front().unwrap()).await.unwrap();
-    let plan = session.context().state().optimize(&plan).unwrap();
-    let plan = described::describe(plan).unwrap();
-    let plan = session.context().state().query_planner().create_physical_plan(&plan, &session.context().state());
-    let plan = lower::lower(plan.await.unwrap(), 2).unwrap();
-    let text = |plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>| {
-        displayable(plan.as_ref()).indent(false).to_string()
-    };
-    assert!(text(&plan).contains("ReadColumnsExec") && !text(&plan).contains("DeltaScan"), "{}", text(&plan));
-    let state = twinlake_query::worker_state(base_config(), Arc::default()).unwrap();
-    let codec = Codec::new(&state);
-    let message = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
-    let back = message.try_into_physical_plan(&state.task_ctx(), &codec).unwrap();
-    assert_eq!(text(&back), text(&plan));
-    let rows = datafusion::physical_plan::collect(back, state.task_ctx()).await.unwrap();
-    assert_eq!(lines(&rows), ["3879", "3879", "3879"]);
-    let other = Codec::new(&state).of_version("0.0.1");
-    let error = message.try_into_physical_plan(&state.task_ctx(), &other).unwrap_err().to_string();
-    assert!(error.contains("this process is twinlake 0.0.1"), "{error}");
+#[test]
+fn plans_come_back_and_those_of_another_version_do_not() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(folder.path()).await;
+        let engine = Engine::new(lake);
+        let session = engine.session(SessionSettings::default()).unwrap();
+        let sql = "SELECT st_srid(st_transform(geom, 'EPSG:3879')) AS s FROM plant.reading WHERE n > 5 AND v < 90 LIMIT 3";
+        let plan = session.plan(twinlake_query::parse(sql).unwrap().pop_front().unwrap()).await.unwrap();
+        let plan = session.context().state().optimize(&plan).unwrap();
+        let plan = described::describe(plan).unwrap();
+        let plan =
+            session.context().state().query_planner().create_physical_plan(&plan, &session.context().state());
+        let plan = lower::lower(plan.await.unwrap(), 2).unwrap();
+        let text = |plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>| {
+            displayable(plan.as_ref()).indent(false).to_string()
+        };
+        assert!(
+            text(&plan).contains("ReadColumnsExec") && !text(&plan).contains("DeltaScan"),
+            "{}",
+            text(&plan)
+        );
+        let state = twinlake_query::worker_state(base_config(), Arc::default()).unwrap();
+        let codec = Codec::new(&state);
+        let message = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
+        let back = message.try_into_physical_plan(&state.task_ctx(), &codec).unwrap();
+        assert_eq!(text(&back), text(&plan));
+        let rows = datafusion::physical_plan::collect(back, state.task_ctx()).await.unwrap();
+        assert_eq!(lines(&rows), ["3879", "3879", "3879"]);
+        let other = Codec::new(&state).of_version("0.0.1");
+        let error = message.try_into_physical_plan(&state.task_ctx(), &other).unwrap_err().to_string();
+        assert!(error.contains("this process is twinlake 0.0.1"), "{error}");
+    });
 }

@@ -53,11 +53,7 @@ pub(crate) struct WorkExec {
 }
 
 impl WorkExec {
-    pub(crate) fn new(
-        input: Arc<dyn ExecutionPlan>,
-        job: Arc<str>,
-        worker: Option<Arc<dyn Worker>>,
-    ) -> Self {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, job: Arc<str>, worker: Option<Arc<dyn Worker>>) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema()),
             input.output_partitioning().clone(),

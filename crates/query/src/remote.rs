@@ -12,8 +12,5 @@ pub trait Remote: Send + Sync {
 
     /// A planner that hands plans of `local` over where that is possible, and gives them as they are where it is not.
     /// Answers are the same either way.
-    fn planner(
-        &self,
-        local: Arc<dyn QueryPlanner + Send + Sync>,
-    ) -> Arc<dyn QueryPlanner + Send + Sync>;
+    fn planner(&self, local: Arc<dyn QueryPlanner + Send + Sync>) -> Arc<dyn QueryPlanner + Send + Sync>;
 }

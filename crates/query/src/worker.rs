@@ -25,10 +25,7 @@ pub fn worker_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<S
 /// The node in the place of one that has no bytes, or whose partitions cannot be in several processes; `None` when it
 /// stays. `partitions` is how many a new exchange makes. To be asked from the leaves up; an error says what cannot be taken
 /// apart.
-pub fn separable(
-    node: &Arc<dyn ExecutionPlan>,
-    partitions: usize,
-) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+pub fn separable(node: &Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     match sort::plain(node) {
         Some(sort) => Ok(Some(sort)),
         None => twinlake_spatial::wire::separable(node, partitions),

@@ -457,12 +457,18 @@ impl Reprocess {
             let done = match workers.run(orders).await {
                 Ok(done) => done,
                 Err(error) => {
-                    tracing::warn!("the other processes do not go on, the pieces that are left run here: {error}");
+                    tracing::warn!(
+                        "the other processes do not go on, the pieces that are left run here: {error}"
+                    );
                     return Ok(todo[number * at_once..].to_vec());
                 }
             };
-            if done.len() != wave.len() || wave.iter().any(|(start, _)| done.iter().all(|one| one.start != *start)) {
-                return Err(Error::internal("what became of the pieces is not about those that were ordered"));
+            if done.len() != wave.len()
+                || wave.iter().any(|(start, _)| done.iter().all(|one| one.start != *start))
+            {
+                return Err(Error::internal(
+                    "what became of the pieces is not about those that were ordered",
+                ));
             }
             for piece in done {
                 progress.replayed += piece.messages;

@@ -56,8 +56,7 @@ pub async fn run_piece(
     let messages = Messages::open(&plan.pipeline.name, engine, order.cut).await?;
     let mut pass = Pass::new(plan, engine, order.begin).await?;
     let end = order.own.last().ok_or_else(|| Error::internal("a piece without messages"))?;
-    let piece =
-        pass.run(&messages, &order.own, end, order.remembers.then_some(&order.own), |_| {}).await?;
+    let piece = pass.run(&messages, &order.own, end, order.remembers.then_some(&order.own), |_| {}).await?;
     let messages = piece.messages;
     Ok(PieceDone { start: order.start, messages, staged: stage(plan, store, piece).await? })
 }

@@ -173,8 +173,9 @@ impl SpatialJoinExec {
     /// anything there, and with the right side in one partition where it matters which left rows met nothing at all.
     pub(crate) fn separable(&self) -> Result<Self> {
         let whole = tracks_left(self.join_type);
-        let right = if whole && self.right.output_partitioning().partition_count() > 1 {
-            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right))) as _
+        let right: Arc<dyn ExecutionPlan> = if whole && self.right.output_partitioning().partition_count() > 1
+        {
+            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right)))
         } else {
             Arc::clone(&self.right)
         };

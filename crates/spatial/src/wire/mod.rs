@@ -40,10 +40,7 @@ pub type Read<'a> = &'a dyn Fn(&PhysicalExprNode, &Schema) -> Result<Arc<dyn Phy
 
 /// The node in the place of one whose partitions cannot be in several processes; `None` when it stays. `partitions` is how
 /// many a new exchange makes. An error says what cannot be taken apart at all.
-pub fn separable(
-    node: &Arc<dyn ExecutionPlan>,
-    partitions: usize,
-) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+pub fn separable(node: &Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(buckets) = node.downcast_ref::<BucketsExec>() {
         return Ok(Some(Arc::clone(buckets.aggregate())));
     }

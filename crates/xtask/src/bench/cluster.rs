@@ -23,7 +23,10 @@ const SLOTS: &str = "1";
 /// What is asked; the first shows what starting the program costs.
 const QUESTIONS: [(&str, &str); 5] = [
     ("nothing: the start of the client", "SELECT 1 AS one"),
-    ("an aggregate by 1,000 keys", "SELECT count(*), sum(s) FROM (SELECT k, sum(v) AS s FROM bench.reading GROUP BY k)"),
+    (
+        "an aggregate by 1,000 keys",
+        "SELECT count(*), sum(s) FROM (SELECT k, sum(v) AS s FROM bench.reading GROUP BY k)",
+    ),
     ("a sort of all rows, the first 10", "SELECT id, v FROM bench.reading ORDER BY v, id LIMIT 10"),
     (
         "points in 200 polygons",
@@ -45,7 +48,8 @@ pub fn bench() -> Result<()> {
         target().join("release/twinlake")
     };
     let folder = target().join("bench-cluster");
-    let mut text = format!("{}\n\nBinary: {}. Seconds, the median of {RUNS}.\n\n", machine(&[]), built(&binary));
+    let mut text =
+        format!("{}\n\nBinary: {}. Seconds, the median of {RUNS}.\n\n", machine(&[]), built(&binary));
     text.push_str("| rows | question | here | one executor | two executors |\n|---|---|---|---|---|\n");
     for size in SIZES {
         let lake = folder.join(size.to_string());
@@ -68,7 +72,11 @@ pub fn bench() -> Result<()> {
 }
 
 fn built(binary: &Path) -> &'static str {
-    if binary.components().any(|part| part.as_os_str() == "release") { "release profile" } else { "development profile, not optimised" }
+    if binary.components().any(|part| part.as_os_str() == "release") {
+        "release profile"
+    } else {
+        "development profile, not optimised"
+    }
 }
 
 /// A lake with one table of readings, made once.
@@ -80,8 +88,14 @@ fn fill(binary: &Path, lake: &Path, size: u64) -> Result<()> {
     fs::create_dir_all(lake)?;
     let mut lines = String::new();
     for id in 0..size {
-        let (lon, lat) = (24.5 + (id * 7_919 % 10_007) as f64 * 1e-4, 60.0 + (id * 104_729 % 10_009) as f64 * 5e-5);
-        writeln!(lines, "{{\"id\":{id},\"k\":{},\"v\":{},\"lon\":{lon},\"lat\":{lat}}}", id % 1_000, id * 31 % 9_973)?;
+        let (lon, lat) =
+            (24.5 + (id * 7_919 % 10_007) as f64 * 1e-4, 60.0 + (id * 104_729 % 10_009) as f64 * 5e-5);
+        writeln!(
+            lines,
+            "{{\"id\":{id},\"k\":{},\"v\":{},\"lon\":{lon},\"lat\":{lat}}}",
+            id % 1_000,
+            id * 31 % 9_973
+        )?;
     }
     fs::write(lake.join("reading.jsonl"), lines)?;
     let pipeline = "name = \"reading\"\n\n[sources.reading]\ntype = \"files\"\npath = \"reading.jsonl\"\n\

@@ -130,8 +130,9 @@ impl OverlapJoinExec {
     /// matters which left rows met nothing at all.
     pub(crate) fn separable(&self) -> Result<Self> {
         let whole = matches!(self.overlap.join_type, JoinType::Left | JoinType::Full);
-        let right = if whole && self.right.output_partitioning().partition_count() > 1 {
-            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right))) as _
+        let right: Arc<dyn ExecutionPlan> = if whole && self.right.output_partitioning().partition_count() > 1
+        {
+            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right)))
         } else {
             Arc::clone(&self.right)
         };
