@@ -177,6 +177,28 @@ fn questions_have_the_same_answers_and_an_executor_may_die() {
 }
 
 #[test]
+fn twins_in_every_tense_are_those_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let address = || format!("127.0.0.1:{}", free_port());
+    let (http, postgres, mqtt) = (address(), address(), address());
+    let doors = ["--http", &http, "--postgres", &postgres, "--mqtt", &mqtt];
+    succeed(folder, &[&["demo", "--once", "--speed", "0", "--no-progress"][..], &doors].concat());
+    let cluster = Cluster::start(folder);
+    for sql in [
+        "SELECT vehicle_id, speed_mps, st_astext(geom) AS at FROM twin.vehicle",
+        "SET twin.as_of = '2018-10-09T04:32:53Z'; SELECT count(*) AS n, sum(speed_mps) AS s FROM twin.vehicle",
+        "SELECT vehicle_id, count(*) AS n, min(valid_time) AS t FROM twin.vehicle_history GROUP BY 1",
+        "SELECT b.building_id, count(*) AS n FROM map.building b JOIN traffic.vehicle_position v \
+         ON st_dwithin_sphere(b.geom, v.geom, 60) GROUP BY 1",
+    ] {
+        let expected = sorted(rows(folder, sql));
+        assert!(!expected.is_empty(), "{sql}");
+        assert_eq!(sorted(cluster.rows(folder, sql)), expected, "{sql}");
+    }
+}
+
+#[test]
 fn reprocessed_rows_are_those_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

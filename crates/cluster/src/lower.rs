@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, not_impl_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::columns::ReadColumnsExec;
 
 /// The plan to send; an error says what in it cannot be taken apart.
 pub(crate) fn lower(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
+        check_leaf(&node)?;
         if let Some(scan) = ReadColumnsExec::instead_of(&node)? {
             return Ok(Transformed::yes(Arc::new(scan) as _));
         }
@@ -22,6 +24,23 @@ pub(crate) fn lower(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<A
         })
     })
     .data()
+}
+
+/// A part of a query is given the partitions that are its own by narrowing the leaves of its plan. The scheduler knows how to
+/// narrow files and rows in memory; any other leaf would give all of its rows to every part.
+fn check_leaf(node: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    if !node.children().is_empty() {
+        return Ok(());
+    }
+    let narrows = match node.downcast_ref::<DataSourceExec>() {
+        Some(source) => {
+            let source = source.data_source();
+            source.downcast_ref::<FileScanConfig>().is_some()
+                || source.downcast_ref::<MemorySourceConfig>().is_some()
+        }
+        None => node.output_partitioning().partition_count() <= 1,
+    };
+    if narrows { Ok(()) } else { not_impl_err!("the operator {} in several partitions", node.name()) }
 }
 
 /// A part of a plan with the operators that are better within a process, which the plan left behind when it was taken apart.
