@@ -96,7 +96,7 @@ pub(crate) fn describe(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 fn described(part: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let Expr::ScalarFunction(call) = &part else { return Transformed::no(part) };
-    if (call.func.inner().as_ref() as &dyn std::any::Any).is::<Described>() {
+    if is_described(&call.func) {
         return Transformed::no(part);
     }
     // An expression that is not about this node's columns stays as it is.
@@ -107,6 +107,11 @@ fn described(part: Expr, schema: &DFSchema) -> Transformed<Expr> {
     let function = Described { function: Arc::clone(&call.func), field };
     let function = Arc::new(ScalarUDF::new_from_impl(function));
     Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, call.args.clone())))
+}
+
+/// Whether the function carries a field.
+pub(crate) fn is_described(function: &ScalarUDF) -> bool {
+    (function.inner().as_ref() as &dyn std::any::Any).is::<Described>()
 }
 
 /// The bytes of the field, when the function carries one.

@@ -7,14 +7,18 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{Result, not_impl_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_expr::{Partitioning, ScalarFunctionExpr};
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::columns::ReadColumnsExec;
+use crate::described::is_described;
 
 /// The plan to send; an error says what in it cannot be taken apart.
 pub(crate) fn lower(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         check_leaf(&node)?;
+        check_exchange(&node)?;
         if let Some(scan) = ReadColumnsExec::instead_of(&node)? {
             return Ok(Transformed::yes(Arc::new(scan) as _));
         }
@@ -41,6 +45,21 @@ fn check_leaf(node: &Arc<dyn ExecutionPlan>) -> Result<()> {
         None => node.output_partitioning().partition_count() <= 1,
     };
     if narrows { Ok(()) } else { not_impl_err!("the operator {} in several partitions", node.name()) }
+}
+
+/// Ballista writes what rows are exchanged by without what our functions know beside their names.
+fn check_exchange(node: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let Some(exchange) = node.downcast_ref::<RepartitionExec>() else { return Ok(()) };
+    let Partitioning::Hash(keys, _) = exchange.partitioning() else { return Ok(()) };
+    for key in keys {
+        let found = key.exists(|part| {
+            Ok(part.downcast_ref::<ScalarFunctionExpr>().is_some_and(|call| is_described(call.fun())))
+        })?;
+        if found {
+            return not_impl_err!("rows by {key}, which depends on a reference system");
+        }
+    }
+    Ok(())
 }
 
 /// A part of a plan with the operators that are better within a process, which the plan left behind when it was taken apart.

@@ -70,6 +70,11 @@ impl Cluster {
         if !reads_files(plan)? {
             return Ok(None);
         }
+        if session.config_options().optimizer.enable_dynamic_filter_pushdown {
+            return plan_err!(
+                "this session lets joins filter scans while they run, which does not cross processes"
+            );
+        }
         let lowered = lower(Arc::clone(plan), self.address.partitions.get())?;
         let message = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&lowered), self.codec.as_ref())?;
         let bytes = message.encoded_len();
