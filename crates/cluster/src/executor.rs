@@ -9,7 +9,6 @@ use std::time::Duration;
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::registry::BallistaFunctionRegistry;
-use ballista_executor::client_pool::DefaultBallistaClientPool;
 use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use datafusion::physical_plan::ExecutionPlan;
@@ -25,8 +24,6 @@ use crate::planner::base_config;
 use crate::scheduler::runtime;
 use crate::work::Worker;
 
-/// How long connections between executors are kept.
-const CONNECTIONS_KEPT: Duration = Duration::from_secs(30);
 /// How long rows between parts are kept when nobody has said that they are not needed any more.
 const ROWS_KEPT: Duration = Duration::from_hours(1);
 /// How often it is looked for such rows.
@@ -77,8 +74,7 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     let base = runtime(Some(&folder)).map_err(|error| failed(error.to_string()))?;
     let state = worker_state(base_config(), Arc::clone(&base)).map_err(|error| failed(error.to_string()))?;
     let message_bytes = u32::try_from(MESSAGE_BYTES).unwrap_or(u32::MAX);
-    let pool = DefaultBallistaClientPool::with_eviction_thread(CONNECTIONS_KEPT);
-    let engine = Engine(DefaultExecutionEngine::with_client_pool(Arc::new(pool)));
+    let engine = Engine(DefaultExecutionEngine::new());
     let config = ExecutorProcessConfig {
         bind_host: options.listen.ip().to_string(),
         external_host: Some(options.reached_as.unwrap_or_else(|| options.listen.ip().to_string())),
