@@ -267,11 +267,10 @@ fn plans_come_back_and_those_of_another_version_do_not() {
         let session = engine.session(SessionSettings::default()).unwrap();
         let sql = "SELECT st_srid(st_transform(geom, 'EPSG:3879')) AS s FROM plant.reading WHERE n > 5 AND v < 90 LIMIT 3";
         let plan = session.plan(twinlake_query::parse(sql).unwrap().pop_front().unwrap()).await.unwrap();
-        let plan = session.context().state().optimize(&plan).unwrap();
-        let plan = described::describe(plan).unwrap();
-        let plan =
-            session.context().state().query_planner().create_physical_plan(&plan, &session.context().state());
-        let plan = lower::lower(plan.await.unwrap(), 2).unwrap();
+        let planning = session.context().state();
+        let plan = described::describe(planning.optimize(&plan).unwrap()).unwrap();
+        let plan = planning.query_planner().create_physical_plan(&plan, &planning).await.unwrap();
+        let plan = lower::lower(plan, 2).unwrap();
         let text = |plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>| {
             displayable(plan.as_ref()).indent(false).to_string()
         };
