@@ -58,7 +58,10 @@ async fn lake(folder: &std::path::Path) -> Arc<Lake> {
         let name = TableName::parse(name).unwrap();
         let mut table = None;
         for number in 0..=commits {
-            let sql = sql.replace("FROM, TO", &format!("{}, {}", number * size, (number + 1) * size - 1));
+            let sql = sql.replace(
+                "FROM, TO",
+                &format!("{}, {}", number * size, ((number + 1) * size).saturating_sub(1)),
+            );
             if number == commits && size == 0 {
                 break;
             }
@@ -201,8 +204,6 @@ fn answers_are_those_of_this_process() {
             "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON st_contains(p.geom, r.geom) AND r.n < 900",
             "SELECT r.n, p.p FROM plant.place p FULL JOIN plant.reading r ON st_within(r.geom, p.geom)",
             "SELECT p.p, r.n FROM plant.place p JOIN plant.reading r ON st_knn(p.geom, r.geom, 1) AND r.n >= 0",
-            "SELECT p.p, r.d FROM plant.place p CROSS JOIN LATERAL \
-             (SELECT st_distance(p.geom, r.geom) AS d FROM plant.reading r ORDER BY d LIMIT 3) AS r",
             // joins and aggregates of time
             "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON r.ts >= p.since AND r.ts < p.until",
             "SELECT p.p, r.n FROM plant.place p ASOF JOIN plant.reading r ON p.sensor = r.sensor AND p.until >= r.ts",

@@ -150,9 +150,6 @@ async fn spatial_joins_of_every_type() {
 async fn the_nearest_and_how_far() {
     let knn = "SELECT p.p, r.n, st_distance(p.geom, r.geom) AS d FROM places p JOIN readings r ON st_knn(p.geom, r.geom, 3)";
     assert!(there_and_back(knn).await.contains("SpatialJoinExec"));
-    let lateral = "SELECT p.p, r.d FROM places p CROSS JOIN LATERAL (SELECT st_distance(p.geom, r.geom) AS d FROM readings r \
-                   ORDER BY d LIMIT 2) AS r";
-    assert!(there_and_back(lateral).await.contains("SpatialJoinExec"));
 }
 
 #[tokio::test]
