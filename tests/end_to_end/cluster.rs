@@ -133,7 +133,7 @@ fn questions_have_the_same_answers_and_an_executor_may_die() {
 
     // Long enough to be in the middle when an executor is killed.
     let long = "SELECT a.sensor, count(*) AS n, sum(a.id % 97 + b.id % 89) AS s, max(length(a.sensor || b.sensor)) AS l \
-                FROM plant.reading a JOIN plant.reading b ON a.id % 400 = b.id % 400 AND a.id + b.id > 500 GROUP BY 1";
+                FROM plant.reading a JOIN plant.reading b ON a.id % 1000 = b.id % 1000 AND a.id + b.id > 500 GROUP BY 1";
     let expected = sorted(rows(folder, long));
     let mut client = Command::new(binary());
     client.current_dir(folder).args(["sql", "--engine", &cluster.address, "--format", "json", "-c", long]);

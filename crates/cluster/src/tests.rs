@@ -54,7 +54,8 @@ async fn lake(folder: &std::path::Path) -> Arc<Lake> {
     let places = "SELECT i AS p, 'sensor ' || (i % 7) AS sensor, to_timestamp_micros(1539059573000000 + i * 900000000) AS since, \
                   to_timestamp_micros(1539059573000000 + (i + 1) * 900000000) AS until, \
                   st_buffer(st_point(24.9 + i * 0.003, 60.1 + i * 0.002), 0.004) AS geom FROM generate_series(0, 30) AS g(i)";
-    for (name, sql, commits, size) in [("plant.reading", readings, 6, 700), ("plant.place", places, 1, 0)] {
+    for (name, sql, commits, size) in [("plant.reading", readings, 6, 700_u64), ("plant.place", places, 1, 0)]
+    {
         let name = TableName::parse(name).unwrap();
         let mut table = None;
         for number in 0..=commits {
@@ -203,7 +204,7 @@ fn answers_are_those_of_this_process() {
             "SELECT r.n, p.p FROM plant.reading r JOIN plant.place p ON st_intersects(p.geom, r.geom)",
             "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON st_contains(p.geom, r.geom) AND r.n < 900",
             "SELECT r.n, p.p FROM plant.place p FULL JOIN plant.reading r ON st_within(r.geom, p.geom)",
-            "SELECT p.p, r.n FROM plant.place p JOIN plant.reading r ON st_knn(p.geom, r.geom, 1) AND r.n >= 0",
+            "SELECT p.p, st_distance(p.geom, r.geom) AS d FROM plant.place p JOIN plant.reading r ON st_knn(p.geom, r.geom, 2)",
             // joins and aggregates of time
             "SELECT r.n, p.p FROM plant.place p LEFT JOIN plant.reading r ON r.ts >= p.since AND r.ts < p.until",
             "SELECT p.p, r.n FROM plant.place p ASOF JOIN plant.reading r ON p.sensor = r.sensor AND p.until >= r.ts",
