@@ -120,7 +120,7 @@ fn questions_have_the_same_answers_and_an_executor_may_die() {
     for sql in [
         "SELECT sensor, count(*) AS n, sum(v) AS s, max(ts) AS t FROM plant.reading GROUP BY sensor".to_owned(),
         format!("SELECT z.n, count(*) AS c, sum(r.id) AS s FROM plant.reading r JOIN {zones} ON st_intersects(z.zone, r.geom) GROUP BY 1"),
-        format!("SELECT z.n, r.id FROM {zones} JOIN plant.reading r ON st_knn(st_centroid(z.zone), r.geom, 1)"),
+        format!("SELECT z.n, round(st_distance(st_centroid(z.zone), r.geom) * 1e9) AS d FROM {zones} JOIN plant.reading r ON st_knn(st_centroid(z.zone), r.geom, 2)"),
         "SELECT sensor, time_bucket('1 hour', ts) AS b, avg(v) AS a, last(v, ts) AS l FROM plant.reading GROUP BY 1, 2".to_owned(),
         "SELECT sensor, time_bucket_gapfill('7 minutes', ts) AS b, locf(avg(v)) AS a FROM plant.reading WHERE id % 3 = 0 GROUP BY 1, 2".to_owned(),
         "SELECT count(*) AS n, sum(b.id) AS s FROM plant.reading a ASOF JOIN plant.reading b ON a.sensor = b.sensor AND a.ts > b.ts".to_owned(),
@@ -187,7 +187,7 @@ fn twins_in_every_tense_are_those_of_one_process() {
     let cluster = Cluster::start(folder);
     for sql in [
         "SELECT vehicle_id, speed_mps, st_astext(geom) AS at FROM twin.vehicle",
-        "SET twin.as_of = '2018-10-09T04:32:53Z'; SELECT count(*) AS n, sum(speed_mps) AS s FROM twin.vehicle",
+        "SET twin.as_of = '2018-10-09T04:32:53Z'; SELECT count(*) AS n, round(sum(speed_mps) * 1000) AS s FROM twin.vehicle",
         "SELECT vehicle_id, count(*) AS n, min(valid_time) AS t FROM twin.vehicle_history GROUP BY 1",
         "SELECT b.building_id, count(*) AS n FROM map.building b JOIN traffic.vehicle_position v \
          ON st_dwithin_sphere(b.geom, v.geom, 60) GROUP BY 1",
