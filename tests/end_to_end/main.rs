@@ -7,6 +7,7 @@
 mod alter;
 mod apply;
 mod catalog;
+mod cluster;
 mod command_line;
 mod demo;
 mod files;

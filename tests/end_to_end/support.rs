@@ -143,6 +143,19 @@ impl Running {
         }
     }
 
+    /// Waits, at most two minutes, until it has ended by itself with exit code 0.
+    pub fn finish(&mut self) {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "unclean exit {status}: {}", self.errors());
+                return;
+            }
+            assert!(Instant::now() < deadline, "no end after two minutes: {}", self.errors());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Panics with standard error when the process has ended by itself.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {

@@ -24,7 +24,10 @@ pub struct Global {
     /// Where the lake is: a folder or a URL [default: ./twinlake-data]
     #[arg(long, global = true, value_name = "URL", env = "TWINLAKE_LAKE")]
     pub lake: Option<String>,
-    /// A TOML file with settings (lake, http, postgres, mqtt, pipelines, twins, tables, scenarios, lineage)
+    /// Where queries run: local, or a cluster as ballista://host:port [default: local]
+    #[arg(long, global = true, value_name = "ENGINE", env = "TWINLAKE_ENGINE")]
+    pub engine: Option<String>,
+    /// A TOML file with settings (lake, engine, http, postgres, mqtt, pipelines, twins, tables, scenarios, lineage)
     #[arg(long, global = true, value_name = "FILE", env = "TWINLAKE_CONFIG")]
     pub config: Option<PathBuf>,
     /// The name of this process among several on one lake (letters, digits, '-'); each has logs of its own
@@ -72,6 +75,10 @@ pub enum Command {
     Demo(DemoOptions),
     /// Serve the lake over HTTP, PostgreSQL and MQTT until Ctrl-C
     Serve(ServeOptions),
+    /// Cut queries into parts for executors, until Ctrl-C
+    Scheduler(SchedulerOptions),
+    /// Run parts of queries that a scheduler cuts, until Ctrl-C
+    Executor(ExecutorOptions),
     /// Run pipelines
     Run {
         /// Pipeline files
@@ -150,6 +157,43 @@ pub struct ServeOptions {
     pub applied: bool,
     #[command(flatten)]
     pub doors: Doors,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SchedulerOptions {
+    /// Where executors and clients come; nobody is asked who they are
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50050",
+        env = "TWINLAKE_SCHEDULER_LISTEN"
+    )]
+    pub listen: SocketAddr,
+    /// After how many seconds of silence an executor is lost and others do its work
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(6..))]
+    pub executor_timeout: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExecutorOptions {
+    /// The scheduler, as ballista://host:port or host:port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50050", env = "TWINLAKE_SCHEDULER")]
+    pub scheduler: String,
+    /// Where other executors and clients fetch rows; nobody is asked who they are
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", env = "TWINLAKE_EXECUTOR_LISTEN")]
+    pub listen: SocketAddr,
+    /// The name or address under which others reach it [default: the one it listens on]
+    #[arg(long, value_name = "HOST")]
+    pub reached_as: Option<String>,
+    /// A folder for rows between parts of queries [default: one of its own, gone at the end]
+    #[arg(long, value_name = "FOLDER")]
+    pub work_dir: Option<PathBuf>,
+    /// How many parts run at a time [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<NonZeroUsize>,
+    /// How many MiB all parts together may hold in memory before they use files [default: 7/10 of the machine's]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, Clone, Args)]

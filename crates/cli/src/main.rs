@@ -6,9 +6,11 @@ mod arguments;
 mod assets;
 mod catalog;
 mod check;
+mod cluster;
 mod demo;
 mod events;
 mod governance;
+mod pieces;
 mod pipelines;
 mod progress;
 mod quality;
@@ -79,6 +81,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Demo(options) => demo::run(&settings, &options).await,
         Command::Serve(options) => serve::run(&settings, &options).await,
+        Command::Scheduler(options) => cluster::scheduler(&options).await,
+        Command::Executor(options) => cluster::executor(&options).await,
         Command::Run { files, once } => pipelines::run(&settings, &files, once).await,
         Command::Reprocess(options) => reprocess::run(&settings, &options).await,
         Command::Plan(options) => apply::plan(&settings, &options).await,
@@ -99,8 +103,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn start_logging(verbose: u8) {
     let level = match verbose {
         // The Delta kernel logs as errors what its callers expect, such as a table that is not there yet.
-        0 => "warn,buoyant_kernel=off,delta_kernel=off,deltalake_core=error",
-        1 => "info",
+        0 => "warn,buoyant_kernel=off,delta_kernel=off,deltalake_core=error,ballista_core=off",
+        1 => "info,ballista_core=warn,ballista_scheduler=warn,ballista_executor=warn",
         2 => "info,twinlake=debug",
         _ => "debug",
     };

@@ -12,11 +12,13 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 use tokio::sync::watch;
+use twinlake_cluster::Cluster;
 use twinlake_contracts::{SqlEngine, TableStore, format_us, now_us};
 use twinlake_lake::{Lake, RunRecord};
 use twinlake_pipeline::{Estimate, Plan, Reprocess, ReprocessReport};
 
 use crate::arguments::ReprocessOptions;
+use crate::pieces::Pieces;
 use crate::settings::Settings;
 use crate::town::Town;
 use crate::{apply, governance, pipelines, progress};
@@ -32,7 +34,22 @@ pub async fn run(settings: &Settings, options: &ReprocessOptions) -> Result<()> 
     let (name, file_text) = (plan.pipeline.name.clone(), plan.pipeline.text().to_owned());
     // The rules of tables that reject rows on their way reject the same ones again.
     let plan = governance::guarded(&town, plan).await?;
-    let reprocess = prepare(&town, plan, options);
+    let pieces = match settings.engine.as_ref().filter(|_| !options.dry_run) {
+        None => None,
+        Some(address) => {
+            match Pieces::new(Cluster::new(address.clone())?, &town.lake, &plan, &options.file) {
+                Ok(pieces) => Some(Arc::new(pieces)),
+                Err(reason) => {
+                    tracing::warn!("the messages run here and not on {address}: {reason}");
+                    None
+                }
+            }
+        }
+    };
+    let mut reprocess = prepare(&town, plan, options);
+    if let Some(pieces) = pieces {
+        reprocess = reprocess.with_workers(pieces);
+    }
     if options.dry_run {
         let estimate = reprocess.estimate().await?;
         let text = if options.json { serde_json::to_string(&estimate)? } else { tell_estimate(&estimate) };

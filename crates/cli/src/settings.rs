@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use twinlake_cluster::Address;
 use twinlake_contracts::{Error, Place};
 use twinlake_lake::CacheOptions;
 use twinlake_sources::BrokerOptions;
@@ -18,6 +19,8 @@ use crate::upkeep::UpkeepSettings;
 #[serde(deny_unknown_fields)]
 pub struct ConfigFile {
     lake: Option<String>,
+    /// Where queries run: `local`, or the scheduler of a cluster.
+    engine: Option<String>,
     http: Option<SocketAddr>,
     postgres: Option<SocketAddr>,
     mqtt: Option<SocketAddr>,
@@ -84,6 +87,8 @@ pub struct LineageSettings {
 pub struct Settings {
     /// The lake's folder or URL.
     pub lake: String,
+    /// The cluster that queries run on; here, when there is none.
+    pub engine: Option<Address>,
     /// The name of this process among several on one lake.
     pub node: Option<String>,
     /// Whether bars are drawn.
@@ -121,6 +126,7 @@ impl Settings {
         let beside = |path: &PathBuf| folder.join(path);
         Ok(Self {
             lake: global.lake.clone().or(file.lake).unwrap_or_else(|| "./twinlake-data".to_owned()),
+            engine: engine(global.engine.as_ref().or(file.engine.as_ref()))?,
             node: global.node.clone(),
             progress: !global.no_progress,
             pipelines: file.pipelines.iter().map(beside).collect(),
@@ -152,6 +158,14 @@ impl Settings {
     /// The MQTT address.
     pub fn mqtt(&self, given: &Doors) -> SocketAddr {
         given.mqtt.or(self.doors.mqtt).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 1883)))
+    }
+}
+
+/// The cluster that an engine's name stands for; `local` is none.
+fn engine(name: Option<&String>) -> anyhow::Result<Option<Address>> {
+    match name.map(|name| name.trim()) {
+        None | Some("" | "local") => Ok(None),
+        Some(name) => Ok(Some(name.parse().map_err(WrongUse)?)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use twinlake_catalog::{Catalog, Origin};
+use twinlake_cluster::Cluster;
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_query::{Engine, Session, SessionSettings};
 use twinlake_twin::Twins;
@@ -32,6 +33,9 @@ impl Town {
         let options = LakeOptions { cache: settings.cache.clone(), ..LakeOptions::default() };
         let lake = Lake::open(&settings.lake, options).await?;
         let engine = Engine::new(Arc::clone(&lake));
+        if let Some(address) = &settings.engine {
+            engine.run_on(Arc::new(Cluster::new(address.clone())?));
+        }
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;

@@ -22,6 +22,7 @@ mod log;
 mod meta;
 mod state;
 mod storage;
+mod stores;
 mod table;
 mod upkeep;
 
@@ -31,6 +32,7 @@ pub use lake::Lake;
 pub use log::{DurableLog, LogOptions};
 pub use meta::{RunCost, RunObserver, RunRecord, datasets_schema, runs_schema};
 pub use storage::LakeOptions;
+pub use stores::object_stores;
 pub use table::{
     AddedFiles, CompactOptions, Compacted, Evolution, Evolved, Expired, Following, H3_COLUMN, LakeTable,
     TableChange, TableStats, Vacuumed, VersionRecord, extent_of, wider_type,

@@ -18,6 +18,11 @@ use crate::log::LogOptions;
 /// How the names of environment variables begin that set up an object store.
 const STORE_VARIABLES: [&str; 4] = ["AWS_", "AZURE_", "GOOGLE_", "OBJECT_STORE_"];
 
+/// The settings of object stores that this process's environment holds.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(key, _)| STORE_VARIABLES.iter().any(|prefix| key.starts_with(prefix)))
+}
+
 /// How a lake is opened. The default suits a development machine and a single server.
 #[derive(Debug, Clone)]
 pub struct LakeOptions {
@@ -104,9 +109,7 @@ impl Storage {
             url.set_path(&path);
         }
         // Later settings win: what the caller says stands above the environment.
-        let environment =
-            std::env::vars().filter(|(key, _)| STORE_VARIABLES.iter().any(|prefix| key.starts_with(prefix)));
-        let settings = environment.chain(options.storage.iter().cloned());
+        let settings = environment().chain(options.storage.iter().cloned());
         let (root, prefix) = object_store::parse_url_opts(&url, settings).map_err(|error| {
             Error::config(format!("cannot open the lake at {url}: {error}")).with_help(
                 "a lake is a folder, file:///…, s3://bucket/path, gs://bucket/path or az://container/path",

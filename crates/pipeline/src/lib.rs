@@ -55,7 +55,10 @@ pub use duration::parse_duration_us;
 pub use lineage::{Edge, column_lineage, lineage};
 pub use model::{Pipeline, Settings, SinkNode, SourceKind, SourceNode, TransformNode};
 pub use plan::{Plan, load, validate};
-pub use reprocess::{Advance, Estimate, Reprocess, ReprocessOptions, ReprocessReport};
+pub use reprocess::{
+    Advance, Estimate, PieceDone, PieceOrder, PieceWorkers, Reprocess, ReprocessOptions, ReprocessReport,
+    run_piece,
+};
 pub use runner::{RunReport, Runner};
 pub use schema::{pipeline_schema, pipeline_schema_text};
 pub use stats::{RunnerStats, StatsSnapshot};

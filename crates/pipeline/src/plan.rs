@@ -132,6 +132,11 @@ impl Plan {
         self
     }
 
+    /// Whether a guard judges its rows.
+    pub fn is_guarded(&self) -> bool {
+        self.guard.0.is_some()
+    }
+
     pub(crate) fn guard(&self) -> Option<&Arc<dyn RowGuard>> {
         self.guard.0.as_ref()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use datafusion::catalog::{CatalogProvider as _, MemoryCatalogProviderList};
@@ -17,6 +17,7 @@ use crate::arguments::NamedArguments;
 use crate::catalog::LakeCatalog;
 use crate::files::FileTables;
 use crate::micro_batch::MicroBatches;
+use crate::remote::Remote;
 use crate::scan_pieces::ScanPieces;
 use crate::session::{Session, SessionSettings};
 use crate::settings::TwinOptions;
@@ -55,6 +56,7 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     extensions: RwLock<Vec<Arc<dyn Extension>>>,
     refreshed: Mutex<Option<Instant>>,
+    remote: OnceLock<Arc<dyn Remote>>,
     pub(crate) micro_batches: MicroBatches,
 }
 
@@ -94,6 +96,7 @@ impl Engine {
             runtime,
             extensions: RwLock::default(),
             refreshed: Mutex::default(),
+            remote: OnceLock::new(),
             micro_batches,
         })
     }
@@ -108,6 +111,13 @@ impl Engine {
         self.extensions.write().unwrap_or_else(PoisonError::into_inner).push(extension);
     }
 
+    /// Lets queries of sessions opened from now on run in other processes; micro-batches of pipelines stay here. Only the
+    /// first call counts.
+    pub fn run_on(&self, remote: Arc<dyn Remote>) {
+        // An engine has one place where its queries run.
+        let _ = self.remote.set(remote);
+    }
+
     /// Opens a session: its settings are its own, everything else is shared.
     pub fn session(self: &Arc<Self>, settings: SessionSettings) -> Result<Session> {
         let files = Arc::new(FileTables::new(settings.local_files));
@@ -118,8 +128,10 @@ impl Engine {
             CATALOG.to_owned(),
             Arc::clone(&catalog) as _,
         );
+        let remote = self.remote.get();
+        let config = remote.map_or_else(|| self.config(), |remote| remote.configure(self.config()));
         let builder = SessionStateBuilder::new()
-            .with_config(self.config())
+            .with_config(config)
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_catalog_list(Arc::new(catalogs))
             .with_default_features();
@@ -127,6 +139,11 @@ impl Engine {
         let rules = builder.physical_optimizer_rules().get_or_insert_default();
         rules.push(Arc::new(PrefixSorts));
         rules.push(Arc::new(ScanPieces));
+        if let Some(remote) = remote {
+            let planner = builder.query_planner().take();
+            let planner = planner.ok_or_else(|| Error::internal("a session has no planner"))?;
+            builder = builder.with_query_planner(remote.planner(planner));
+        }
         let mut state = builder.build();
         let failed = |error| Error::internal(format!("a session cannot be opened: {error}"));
         state.register_relation_planner(Arc::new(NamedArguments)).map_err(failed)?;

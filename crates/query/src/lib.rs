@@ -10,6 +10,8 @@
 //!   Parquet's own type is known as such.
 //! - [`Extension`]s add schemas, tables and table functions to every new session.
 //! - [`output`] writes results as a table, CSV, JSON, an Arrow stream or Parquet.
+//! - [`Engine::run_on`] hands queries to other processes ([`Remote`]); [`worker_state`], [`separable`] and
+//!   [`local_operators`] are what those need.
 //! - [`Engine`] is also the [`SqlEngine`](twinlake_contracts::SqlEngine) of pipelines: the same functions, no tables
 //!   of the lake.
 
@@ -26,6 +28,7 @@ mod lineage;
 mod meta_schemas;
 mod micro_batch;
 pub mod output;
+mod remote;
 mod row_wise;
 mod scan_pieces;
 mod session;
@@ -37,6 +40,7 @@ mod statement;
 #[cfg(test)]
 mod testing;
 mod timestamps;
+mod worker;
 
 pub use arguments::Arguments;
 pub use engine::{Engine, EngineOptions, Extension};
@@ -44,11 +48,13 @@ pub use error::to_error;
 pub use lineage::column_lineage;
 pub use meta_schemas::{definitions_schema, lineage_schema, quality_schema, rejects_schema};
 pub use micro_batch::MicroBatches;
+pub use remote::Remote;
 pub use session::{Session, SessionSettings};
 pub use settings::{Tense, TwinOptions};
 pub use statement::{parse, prepare_statement};
 pub use twinlake_spatial::sql_reference;
 pub use twinlake_spatial::time::tokens_with_asof;
+pub use worker::{local_operators, separable, worker_state};
 
 /// The name of the one catalog.
 pub const CATALOG: &str = "twinlake";

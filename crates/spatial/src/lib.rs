@@ -34,6 +34,7 @@ mod shape;
 mod testing;
 pub mod time;
 mod topology;
+pub mod wire;
 
 pub use geo::Geometry;
 pub use geometry::{decode, encode, from_geojson, to_geojson, to_wkt};

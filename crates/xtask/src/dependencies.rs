@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("spatial", &["contracts"]),
     ("simulate", &["contracts"]),
     ("query", &["contracts", "lake", "spatial"]),
+    ("cluster", &["contracts", "lake", "query", "spatial"]),
     ("catalog", &["contracts", "lake", "query"]),
     ("twin", &["contracts", "lake", "query", "simulate", "spatial"]),
     ("service", &["contracts", "lake", "query", "twin"]),
@@ -24,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "catalog",
+            "cluster",
             "contracts",
             "formats",
             "lake",
@@ -59,6 +61,7 @@ const BANNED: &[(&[&str], &[&str])] = &[
             "query",
             "twin",
             "catalog",
+            "cluster",
         ],
         &["axum"],
     ),

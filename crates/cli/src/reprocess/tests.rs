@@ -91,6 +91,7 @@ pub(super) fn file(chain: &str, limit: u32) -> String {
 async fn town(folder: &Path) -> (Settings, Town) {
     let lake = folder.join("lake").to_str().unwrap().to_owned();
     let global = Global {
+        engine: None,
         lake: Some(lake),
         config: None,
         node: None,

@@ -17,6 +17,7 @@
 mod cut;
 mod messages;
 mod pass;
+mod piece;
 mod record;
 
 use std::collections::BTreeMap;
@@ -32,10 +33,11 @@ use twinlake_contracts::{
 
 use self::messages::{Messages, Selection};
 use self::pass::{Pass, Piece};
+pub use self::piece::{PieceDone, PieceOrder, PieceWorkers, run_piece};
+use self::piece::{stage, targets};
 use self::record::{Progress, Record};
 use crate::flow::Flow;
 use crate::plan::Plan;
-use crate::targets::{REJECTS, raw_key, sink_key};
 
 /// How many messages a trial takes to tell how long the whole will take.
 const TRIAL_MESSAGES: u64 = 20_000;
@@ -136,6 +138,7 @@ pub struct Reprocess {
     store: Arc<dyn TableStore>,
     engine: Arc<dyn SqlEngine>,
     options: ReprocessOptions,
+    workers: Option<Arc<dyn PieceWorkers>>,
     advance: watch::Sender<Advance>,
 }
 
@@ -157,7 +160,15 @@ impl Reprocess {
         engine: Arc<dyn SqlEngine>,
         options: ReprocessOptions,
     ) -> Self {
-        Self { plan: Arc::new(plan), store, engine, options, advance: watch::Sender::default() }
+        let advance = watch::Sender::default();
+        Self { plan: Arc::new(plan), store, engine, options, workers: None, advance }
+    }
+
+    /// Gives pieces that know nothing of each other to others; what cannot be cut into such pieces is run here.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Arc<dyn PieceWorkers>) -> Self {
+        self.workers = Some(workers);
+        self
     }
 
     /// Tells how far it is.
@@ -167,9 +178,7 @@ impl Reprocess {
 
     /// The targets whose rows are exchanged: key, writer, table.
     fn targets(&self) -> Vec<(String, String, TableSpec)> {
-        let mut targets = self.plan.message_tables();
-        targets.retain(|(key, ..)| !key.starts_with(&raw_key("")));
-        targets
+        targets(&self.plan)
     }
 
     async fn work(&self, cut: u64) -> Result<Work> {
@@ -391,8 +400,12 @@ impl Reprocess {
             .filter(|(start, upto)| work.selected.meets(*start, *upto))
             .collect();
         let todo = pieces.iter().filter(|(start, _)| !progress.pieces.contains(start)).copied();
-        let mut todo = todo.collect::<Vec<_>>().into_iter();
+        let mut todo: Vec<(u64, u64)> = todo.collect();
         let all = work.selected.count();
+        if let Some(workers) = &self.workers {
+            todo = self.by_workers(workers.as_ref(), work, record, progress, stop, todo).await?;
+        }
+        let mut todo = todo.into_iter();
         let mut running = tokio::task::JoinSet::new();
         loop {
             while running.len() < self.options.parallel.get()
@@ -421,6 +434,56 @@ impl Reprocess {
         }
     }
 
+    /// Lets others run pieces, some at a time; gives those that are left when they cannot go on.
+    async fn by_workers(
+        &self,
+        workers: &dyn PieceWorkers,
+        work: &Work,
+        record: &Record,
+        progress: &mut Progress,
+        stop: &watch::Receiver<bool>,
+        todo: Vec<(u64, u64)>,
+    ) -> Result<Vec<(u64, u64)>> {
+        let all = work.selected.count();
+        let at_once = workers.at_once().get();
+        for (number, wave) in todo.chunks(at_once).enumerate() {
+            let mut orders = Vec::with_capacity(wave.len());
+            for (start, upto) in wave {
+                let own = work.selected.within(*start, *upto);
+                let begin = self.start(work, &own).await?;
+                let (cut, remembers) = (progress.cut, work.remembers);
+                orders.push(PieceOrder { start: *start, begin, own, cut, remembers });
+            }
+            let done = match workers.run(orders).await {
+                Ok(done) => done,
+                Err(error) => {
+                    tracing::warn!(
+                        "the other processes do not go on, the pieces that are left run here: {error}"
+                    );
+                    return Ok(todo[number * at_once..].to_vec());
+                }
+            };
+            if done.len() != wave.len()
+                || wave.iter().any(|(start, _)| done.iter().all(|one| one.start != *start))
+            {
+                return Err(Error::internal(
+                    "what became of the pieces is not about those that were ordered",
+                ));
+            }
+            for piece in done {
+                progress.replayed += piece.messages;
+                for (key, files) in piece.staged {
+                    progress.staged.entry(key).or_default().extend(files);
+                }
+                progress.pieces.insert(piece.start);
+            }
+            self.advance.send_replace(Advance { done: progress.replayed.min(all), all });
+            record.write(progress).await?;
+            self.check(stop)?;
+        }
+        Ok(Vec::new())
+    }
+
     fn check(&self, stop: &watch::Receiver<bool>) -> Result<()> {
         if !*stop.borrow() {
             return Ok(());
@@ -431,17 +494,8 @@ impl Reprocess {
 
     /// Stores a piece's rows beside their tables.
     async fn stage(&self, progress: &mut Progress, piece: Piece) -> Result<()> {
-        let mut rows =
-            piece.sinks.into_iter().map(|(sink, rows)| (sink_key(&sink), rows)).collect::<BTreeMap<_, _>>();
-        rows.insert(REJECTS.to_owned(), piece.rejects);
-        for (key, writer, spec) in self.targets() {
-            let Some(batches) = rows.remove(&key) else { continue };
-            let Some(first) = batches.first() else { continue };
-            let all = arrow::compute::concat_batches(&first.schema(), &batches)?;
-            if all.num_rows() > 0 {
-                let table = self.store.open_table(spec).await?;
-                progress.staged.entry(key).or_default().extend(table.stage(&writer, all).await?);
-            }
+        for (key, files) in stage(&self.plan, &self.store, piece).await? {
+            progress.staged.entry(key).or_default().extend(files);
         }
         Ok(())
     }

@@ -46,6 +46,13 @@ impl PrefixSortExec {
     }
 }
 
+impl PrefixSortExec {
+    /// The sort that it stands for.
+    pub(super) fn sort(&self) -> Arc<dyn ExecutionPlan> {
+        Arc::clone(&self.sort) as _
+    }
+}
+
 impl DisplayAs for PrefixSortExec {
     fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if kind == DisplayFormatType::TreeRender {

@@ -20,6 +20,17 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 
 use exec::PrefixSortExec;
 
+/// DataFusion's sort in the place of ours; `None` for another operator.
+pub(crate) fn plain(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    node.downcast_ref::<PrefixSortExec>().map(PrefixSortExec::sort)
+}
+
+/// Our sort in the place of DataFusion's; `None` when that stays.
+pub(crate) fn in_memory(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    let sort = node.downcast_ref::<SortExec>().and_then(PrefixSortExec::instead_of)?;
+    Some(Arc::new(sort))
+}
+
 /// Replaces sorts without a limit; to run last.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixSorts;
@@ -31,9 +42,8 @@ impl PhysicalOptimizerRule for PrefixSorts {
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| {
-            let replaced = plan.downcast_ref::<SortExec>().and_then(PrefixSortExec::instead_of);
-            Ok(match replaced {
-                Some(sort) => Transformed::yes(Arc::new(sort) as _),
+            Ok(match in_memory(&plan) {
+                Some(sort) => Transformed::yes(sort),
                 None => Transformed::no(plan),
             })
         })

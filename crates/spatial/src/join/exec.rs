@@ -11,6 +11,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::{ProjectionMapping, join_equivalence_properties};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Partitioning, PhysicalExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, apply_expression_roots,
 };
@@ -43,6 +44,20 @@ use super::stream::{Joining, Task, needs_unmatched_right, tracks_left};
 /// The column that a search for the nearest can add to its output.
 const DISTANCE: &str = "distance";
 
+/// What a join is made of, beside its two sides.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// The whole condition.
+    pub filter: JoinFilter,
+    pub join_type: JoinType,
+    /// The columns of the output among those of the join.
+    pub projection: Option<Vec<usize>>,
+    /// Whether the last column is how far apart the geometries are.
+    pub with_distance: bool,
+    /// Whether the right side must come in one partition.
+    pub whole: bool,
+}
+
 /// A join on how geometries lie to each other.
 ///
 /// The left side is read whole and indexed; each partition of the right side is probed against it, as it comes. So the
@@ -64,6 +79,8 @@ pub(crate) struct SpatialJoinExec {
     metrics: ExecutionPlanMetricsSet,
     /// Filters of scans on the right side, which learn where the left side lies.
     filters: Vec<ExtentFilter>,
+    /// Whether the right side must come in one partition, too.
+    whole: bool,
     build: OnceBuild,
 }
 
@@ -123,8 +140,46 @@ impl SpatialJoinExec {
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
             filters: Vec::new(),
+            whole: false,
             build: OnceBuild::default(),
         }))
+    }
+
+    /// What it is made of, to be made again elsewhere.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            filter: self.filter.clone(),
+            join_type: self.join_type,
+            projection: self.projection.clone(),
+            with_distance: self.with_distance,
+            whole: self.whole,
+        }
+    }
+
+    /// The join of these parts; an error when the condition is none that the join knows.
+    pub(crate) fn of_parts(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        parts: Parts,
+    ) -> Result<Self> {
+        let Parts { filter, join_type, projection, with_distance, whole } = parts;
+        match Self::with_own_column(left, right, &filter, join_type, projection, with_distance)? {
+            Some(join) => Ok(Self { whole, ..join }),
+            None => internal_err!("the condition of a spatial join is not spatial"),
+        }
+    }
+
+    /// The same join where each partition may run in another process: without filters for scans, which cannot be told
+    /// anything there, and with the right side in one partition where it matters which left rows met nothing at all.
+    pub(crate) fn separable(&self) -> Result<Self> {
+        let whole = tracks_left(self.join_type);
+        let right: Arc<dyn ExecutionPlan> = if whole && self.right.output_partitioning().partition_count() > 1
+        {
+            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right)))
+        } else {
+            Arc::clone(&self.right)
+        };
+        Self::of_parts(Arc::clone(&self.left), right, Parts { whole, ..self.parts() })
     }
 
     fn again(
@@ -139,7 +194,7 @@ impl SpatialJoinExec {
         let filters = self.filters.clone();
         again.map_or_else(
             || internal_err!("the condition of a spatial join is no longer spatial"),
-            |again| Ok(Self { filters, ..again }),
+            |again| Ok(Self { filters, whole: self.whole, ..again }),
         )
     }
 
@@ -205,6 +260,7 @@ impl SpatialJoinExec {
             properties: Arc::clone(&self.properties),
             metrics: ExecutionPlanMetricsSet::new(),
             filters,
+            whole: self.whole,
             build: OnceBuild::default(),
         }
     }
@@ -362,7 +418,7 @@ impl ExecutionPlan for SpatialJoinExec {
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
         InputDistributionRequirements::new(vec![
             Distribution::SinglePartition,
-            Distribution::UnspecifiedDistribution,
+            if self.whole { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution },
         ])
     }
 
@@ -411,6 +467,7 @@ impl ExecutionPlan for SpatialJoinExec {
                 properties: Arc::clone(&self.properties),
                 metrics: ExecutionPlanMetricsSet::new(),
                 filters: self.filters.clone(),
+                whole: self.whole,
                 build: OnceBuild::default(),
             },
             ChildrenPropertiesMode::Recompute => {

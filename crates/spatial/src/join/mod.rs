@@ -19,7 +19,7 @@ mod build;
 mod building;
 mod condition;
 mod distance;
-mod exec;
+pub(crate) mod exec;
 mod extent_filter;
 mod filter;
 mod grid;

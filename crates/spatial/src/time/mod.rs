@@ -2,14 +2,14 @@
 
 pub(crate) mod abs;
 mod aggregate;
-mod asof;
-mod buckets;
+pub(crate) mod asof;
+pub(crate) mod buckets;
 mod counter;
 mod first_last;
 pub(crate) mod gapfill;
 mod keys;
 mod order;
-mod overlap;
+pub(crate) mod overlap;
 pub(crate) mod percentile;
 mod planner;
 mod series;

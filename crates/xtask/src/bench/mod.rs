@@ -1,6 +1,7 @@
 //! Benchmarks by name.
 
 mod bills;
+mod cluster;
 mod http_load;
 mod ingest;
 mod lake;
@@ -38,6 +39,11 @@ const PROGRAMS: &[Program] = &[
         "ingest",
         "line protocol and MQTT into the lake, 100,000 connections; peers InfluxDB 1.x, PostgreSQL, mosquitto where installed",
         ingest::bench,
+    ),
+    (
+        "cluster",
+        "the same questions in one process, on one executor and on two: where distribution costs more than it gives",
+        cluster::bench,
     ),
     ("lake", "commits, compaction and pruning of a table; peer DuckDB", lake::bench),
     ("reprocess", "electricity bills (peer DuckDB), and a stream against its reprocessing", reprocess::bench),

@@ -95,6 +95,11 @@ impl AsofJoinExec {
         let metrics = ExecutionPlanMetricsSet::new();
         Self { left, right, rule, properties: Arc::new(properties), metrics }
     }
+
+    /// What decides which rows meet.
+    pub(crate) fn rule(&self) -> &Match {
+        &self.rule
+    }
 }
 
 impl DisplayAs for AsofJoinExec {

@@ -10,7 +10,7 @@ pub(crate) mod exec;
 mod merged;
 pub(crate) mod node;
 pub(crate) mod relation;
-mod streamed;
+pub(crate) mod streamed;
 mod syntax;
 
 pub use syntax::{mark, tokens};

@@ -19,18 +19,20 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, PlanProperties, ReplaceChildrenOptions,
 };
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::exec::{Match, NOBODY, by_time, evaluate};
+use super::exec::{AsofJoinExec, Match, NOBODY, by_time, evaluate};
 use super::merged::Merge;
 use crate::time::keys::{Keys, all_valid};
 use crate::time::order::ordinals;
@@ -87,6 +89,22 @@ impl AsofStreamedExec {
         );
         let metrics = ExecutionPlanMetricsSet::new();
         Self { left, right, rule, properties: Arc::new(properties), shared: Arc::default(), metrics }
+    }
+
+    /// The same join where each partition may run in another process: each looks at the keys that are its own, since the
+    /// partitions of this operator tell each other what they found.
+    pub(crate) fn separable(&self, partitions: usize) -> Result<AsofJoinExec> {
+        let side = |plan: &Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>| {
+            let plan = Arc::clone(plan);
+            Ok::<Arc<dyn ExecutionPlan>, DataFusionError>(if keys.is_empty() {
+                Arc::new(CoalescePartitionsExec::new(plan))
+            } else {
+                Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(keys, partitions))?)
+            })
+        };
+        let (left, right) = self.rule.on.iter().cloned().unzip();
+        let (left, right) = (side(&self.left, left)?, side(&self.right, right)?);
+        Ok(AsofJoinExec::new(left, right, (*self.rule).clone(), self.schema()))
     }
 }
 

@@ -46,6 +46,13 @@ impl BucketsExec {
     }
 }
 
+impl BucketsExec {
+    /// The aggregate that it stands for.
+    pub(crate) fn aggregate(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.aggregate
+    }
+}
+
 impl DisplayAs for BucketsExec {
     fn fmt_as(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if matches!(kind, DisplayFormatType::TreeRender) {

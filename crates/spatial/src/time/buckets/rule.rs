@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Result, internal_err};
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
@@ -13,6 +13,7 @@ use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateInputMode, AggregateMode, AggregateOutputMode,
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
@@ -57,14 +58,14 @@ fn finishing(filling: &GapFillExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         return Ok(None);
     }
     let partitions = filling.input().output_partitioning().partition_count();
-    let (states, spec) = if aggregate.mode().input_mode() == AggregateInputMode::Raw {
+    let (states, spec, last) = if aggregate.mode().input_mode() == AggregateInputMode::Raw {
         if partitions != 1 || aggregate.input().output_partitioning().partition_count() != 1 {
             return Ok(None);
         }
         let Some((partial, last)) = in_two_steps(aggregate)? else { return Ok(None) };
-        (partial, Spec::of(&last, filling.time())?)
+        (partial, Spec::of(&last, filling.time())?, Arc::new(last) as Arc<dyn ExecutionPlan>)
     } else {
-        (without_exchange(aggregate.input()), Spec::of(aggregate, filling.time())?)
+        (without_exchange(aggregate.input()), Spec::of(aggregate, filling.time())?, Arc::clone(&below))
     };
     let Some(spec) = spec else { return Ok(None) };
     let schema = states.schema();
@@ -81,7 +82,41 @@ fn finishing(filling: &GapFillExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         } else {
             Arc::new(RepartitionExec::try_new(states, Partitioning::Hash(keys, partitions))?)
         };
-    Ok(Some(Arc::new(filling.finishing(input, Arc::new(spec)))))
+    Ok(Some(Arc::new(filling.finishing(input, Arc::new(spec), last))))
+}
+
+/// Filling gaps over an aggregate of DataFusion, where it finishes the states of that aggregate itself: what is left when
+/// the partitions are made anew, in other processes.
+pub(crate) fn unfinished(filling: &GapFillExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(aggregate) = filling.finished_aggregate() else { return Ok(None) };
+    let Some(last) = aggregate.downcast_ref::<AggregateExec>() else {
+        return internal_err!("what finishes the states is no aggregate");
+    };
+    let partitions = filling.input().output_partitioning().partition_count();
+    let groups = last.group_expr().expr().iter().map(|(group, _)| Arc::clone(group)).collect();
+    let keys = if *last.mode() == AggregateMode::FinalPartitioned { groups } else { Vec::new() };
+    let states = exchanged(without_exchange(filling.input()), keys, partitions)?;
+    let recompute = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    let rows = Arc::clone(aggregate).replace_children(vec![states], recompute)?;
+    let schema = rows.schema();
+    let keys = filling.keys().iter().map(|key| Arc::new(Column::new(schema.field(*key).name(), *key)) as _);
+    let rows = exchanged(rows, keys.collect(), partitions)?;
+    Ok(Some(Arc::new(filling.over(rows))))
+}
+
+/// The rows by keys in as many partitions; in one without keys.
+fn exchanged(
+    plan: Arc<dyn ExecutionPlan>,
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    partitions: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.output_partitioning().partition_count() == 1 && (keys.is_empty() || partitions == 1) {
+        return Ok(plan);
+    }
+    if keys.is_empty() {
+        return Ok(Arc::new(CoalescePartitionsExec::new(plan)));
+    }
+    Ok(Arc::new(RepartitionExec::try_new(plan, Partitioning::Hash(keys, partitions))?))
 }
 
 /// An aggregate in one step as the operator that makes states, and the aggregate over those.

@@ -31,8 +31,8 @@ use crate::time::buckets::table::Spec;
 /// A column without gaps.
 #[derive(Debug, Clone)]
 pub(crate) struct PhysicalFill {
-    pub(super) kind: Marker,
-    pub(super) value: Arc<dyn PhysicalExpr>,
+    pub(crate) kind: Marker,
+    pub(crate) value: Arc<dyn PhysicalExpr>,
 }
 
 /// See [the module](super).
@@ -40,20 +40,28 @@ pub(crate) struct PhysicalFill {
 pub(crate) struct GapFillExec {
     input: Arc<dyn ExecutionPlan>,
     /// How to merge the input's rows, when they are states of aggregates.
-    states: Option<Arc<Spec>>,
+    states: Option<States>,
     shape: Arc<Shape>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// The aggregates that filling gaps finishes itself.
+#[derive(Debug, Clone)]
+struct States {
+    spec: Arc<Spec>,
+    /// The aggregate that would finish them.
+    aggregate: Arc<dyn ExecutionPlan>,
+}
+
 /// Where things are in the input, and what comes out.
 #[derive(Debug)]
-pub(super) struct Shape {
-    pub(super) time: usize,
-    pub(super) keys: Vec<usize>,
-    pub(super) grid: Grid,
-    pub(super) fills: Vec<PhysicalFill>,
-    pub(super) schema: SchemaRef,
+pub(crate) struct Shape {
+    pub(crate) time: usize,
+    pub(crate) keys: Vec<usize>,
+    pub(crate) grid: Grid,
+    pub(crate) fills: Vec<PhysicalFill>,
+    pub(crate) schema: SchemaRef,
 }
 
 impl GapFillExec {
@@ -69,9 +77,34 @@ impl GapFillExec {
     }
 
     /// The same over the states of the aggregates, which it merges and finishes. The columns of the groups have the same
-    /// places there.
-    pub(crate) fn finishing(&self, states: Arc<dyn ExecutionPlan>, spec: Arc<Spec>) -> Self {
-        Self::of(states, Some(spec), Arc::clone(&self.shape))
+    /// places there. `aggregate` is the one that would do so.
+    pub(crate) fn finishing(
+        &self,
+        input: Arc<dyn ExecutionPlan>,
+        spec: Arc<Spec>,
+        aggregate: Arc<dyn ExecutionPlan>,
+    ) -> Self {
+        Self::of(input, Some(States { spec, aggregate }), Arc::clone(&self.shape))
+    }
+
+    /// The aggregate that it finishes itself.
+    pub(crate) fn finished_aggregate(&self) -> Option<&Arc<dyn ExecutionPlan>> {
+        self.states.as_ref().map(|states| &states.aggregate)
+    }
+
+    /// The same over rows that are aggregated already.
+    pub(crate) fn over(&self, rows: Arc<dyn ExecutionPlan>) -> Self {
+        Self::of(rows, None, Arc::clone(&self.shape))
+    }
+
+    /// What it is made of, when its input's rows are aggregated already.
+    pub(crate) fn shape(&self) -> Option<&Shape> {
+        self.states.is_none().then_some(&*self.shape)
+    }
+
+    /// Fills the gaps of rows that are aggregated already.
+    pub(crate) fn of_shape(input: Arc<dyn ExecutionPlan>, shape: Shape) -> Self {
+        Self::of(input, None, Arc::new(shape))
     }
 
     pub(crate) fn input(&self) -> &Arc<dyn ExecutionPlan> {
@@ -88,7 +121,7 @@ impl GapFillExec {
         &self.shape.keys
     }
 
-    fn of(input: Arc<dyn ExecutionPlan>, states: Option<Arc<Spec>>, shape: Arc<Shape>) -> Self {
+    fn of(input: Arc<dyn ExecutionPlan>, states: Option<States>, shape: Arc<Shape>) -> Self {
         // The input's columns come first, so what its partitions are hashed by keeps its meaning.
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&shape.schema)),
@@ -184,7 +217,7 @@ impl ExecutionPlan for GapFillExec {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let filling = Filling {
             input: Some(input),
-            states: self.states.clone(),
+            states: self.states.as_ref().map(|states| Arc::clone(&states.spec)),
             shape: Arc::clone(&self.shape),
             partition,
             gathered: None,

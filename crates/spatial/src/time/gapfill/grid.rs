@@ -9,11 +9,11 @@ use crate::functions::time_bucket::bucket;
 /// The buckets of every series, or of each its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grid {
-    pub(super) width: IntervalMonthDayNano,
+    pub(crate) width: IntervalMonthDayNano,
     /// The first bucket; without one, a series begins with its own first.
-    pub(super) first: Option<i64>,
+    pub(crate) first: Option<i64>,
     /// The end of the last bucket, exclusive; without one, a series ends with its own last.
-    pub(super) end: Option<i64>,
+    pub(crate) end: Option<i64>,
 }
 
 impl Grid {

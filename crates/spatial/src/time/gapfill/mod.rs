@@ -7,7 +7,7 @@
 
 pub(crate) mod exec;
 mod gather;
-mod grid;
+pub(crate) mod grid;
 pub(crate) mod markers;
 pub(crate) mod node;
 pub(crate) mod rewrite;

@@ -12,10 +12,12 @@ use datafusion::common::{DataFusionError, JoinSide, JoinType, Result, exec_err, 
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
 use datafusion::physical_plan::execution_plan::{
     ChildrenPropertiesMode, PlanProperties, ReplaceChildrenOptions,
 };
+use datafusion::physical_plan::joins::NestedLoopJoinExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -50,6 +52,18 @@ pub(super) struct Overlap {
     pub(super) join_type: JoinType,
 }
 
+/// What a join is made of, beside its two sides.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// The whole condition.
+    pub(crate) filter: JoinFilter,
+    pub(crate) join_type: JoinType,
+    /// The columns of the output among those of both sides.
+    pub(crate) projection: Option<Vec<usize>>,
+    /// Whether the right side must come in one partition.
+    pub(crate) whole: bool,
+}
+
 /// Joins what a nested loop would join, without looking at every pair.
 #[derive(Debug)]
 pub(crate) struct OverlapJoinExec {
@@ -58,6 +72,8 @@ pub(crate) struct OverlapJoinExec {
     overlap: Arc<Overlap>,
     /// Columns of the output among those of both sides.
     projection: Option<Vec<usize>>,
+    /// Whether the right side must come in one partition, too.
+    whole: bool,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     built: Arc<futures::lock::Mutex<Option<Arc<Build>>>>,
@@ -78,11 +94,49 @@ impl OverlapJoinExec {
             right,
             overlap: Arc::new(overlap),
             projection,
+            whole: false,
             schema,
             properties,
             built: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// What it is made of, to be made again elsewhere.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            filter: self.overlap.filter.clone(),
+            join_type: self.overlap.join_type,
+            projection: self.projection.clone(),
+            whole: self.whole,
+        }
+    }
+
+    /// The join of these parts; an error when the condition is none of an overlap.
+    pub(crate) fn of_parts(
+        left: Arc<dyn ExecutionPlan>,
+        right: Arc<dyn ExecutionPlan>,
+        parts: Parts,
+    ) -> Result<Self> {
+        let Parts { filter, join_type, projection, whole } = parts;
+        let nested = NestedLoopJoinExec::try_new(left, right, Some(filter), &join_type, projection)?;
+        match super::rule::replace(&nested)? {
+            Some(join) => Ok(Self { whole, ..join }),
+            None => internal_err!("the condition of a join of intervals is not an overlap"),
+        }
+    }
+
+    /// The same join where each partition may run in another process: with the right side in one partition where it
+    /// matters which left rows met nothing at all.
+    pub(crate) fn separable(&self) -> Result<Self> {
+        let whole = matches!(self.overlap.join_type, JoinType::Left | JoinType::Full);
+        let right: Arc<dyn ExecutionPlan> = if whole && self.right.output_partitioning().partition_count() > 1
+        {
+            Arc::new(CoalescePartitionsExec::new(Arc::clone(&self.right)))
+        } else {
+            Arc::clone(&self.right)
+        };
+        Self::of_parts(Arc::clone(&self.left), right, Parts { whole, ..self.parts() })
     }
 }
 
@@ -109,7 +163,7 @@ impl ExecutionPlan for OverlapJoinExec {
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
         InputDistributionRequirements::new(vec![
             Distribution::SinglePartition,
-            Distribution::UnspecifiedDistribution,
+            if self.whole { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution },
         ])
     }
 
@@ -134,16 +188,17 @@ impl ExecutionPlan for OverlapJoinExec {
         };
         let partitioning = right.output_partitioning().partition_count();
         if partitioning != self.properties.output_partitioning().partition_count() {
-            return internal_err!("the partitions of a join of intervals changed after planning");
+            return Ok(Arc::new(Self::of_parts(left, right, self.parts())?));
         }
-        Ok(Arc::new(Self::new(
+        let join = Self::new(
             left,
             right,
             self.overlap.as_ref().clone(),
             self.projection.clone(),
             Arc::clone(&self.schema),
             Arc::clone(&self.properties),
-        )))
+        );
+        Ok(Arc::new(Self { whole: self.whole, ..join }))
     }
 
     fn with_new_children(

@@ -4,7 +4,7 @@
 //! index of intervals in the place of the nested loop that would compare every pair. Other conditions beside the two
 //! comparisons are looked at for the pairs that are found. A join with an equality stays a hash join.
 
-mod exec;
+pub(crate) mod exec;
 mod index;
 pub(crate) mod rule;
 

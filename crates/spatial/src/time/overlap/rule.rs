@@ -29,7 +29,7 @@ impl PhysicalOptimizerRule for JoinOverlaps {
                 return Ok(Transformed::no(node));
             };
             Ok(match replace(join)? {
-                Some(better) => Transformed::yes(better),
+                Some(better) => Transformed::yes(Arc::new(better) as _),
                 None => Transformed::no(node),
             })
         })
@@ -45,7 +45,7 @@ impl PhysicalOptimizerRule for JoinOverlaps {
     }
 }
 
-fn replace(join: &NestedLoopJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+pub(super) fn replace(join: &NestedLoopJoinExec) -> Result<Option<OverlapJoinExec>> {
     let Some(filter) = join.filter() else { return Ok(None) };
     if !matches!(join.join_type(), JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
         return Ok(None);
@@ -73,7 +73,7 @@ fn replace(join: &NestedLoopJoinExec) -> Result<Option<Arc<dyn ExecutionPlan>>> 
         join.schema(),
         Arc::clone(join.properties()),
     );
-    Ok(Some(Arc::new(exec)))
+    Ok(Some(exec))
 }
 
 /// A comparison of the left side with the right, and whether the left is to be the smaller.

@@ -1,0 +1,131 @@
+//! Pieces of a reprocessing on a cluster: the orders here, and the work on an executor.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+use twinlake_cluster::{Cluster, Worker};
+use twinlake_contracts::{Error, Result, SqlEngine, TableStore};
+use twinlake_lake::{Lake, LakeOptions};
+use twinlake_pipeline::{PieceDone, PieceOrder, PieceWorkers, Plan, run_piece};
+use twinlake_query::Engine;
+
+use crate::pipelines::check_text;
+
+/// What an executor must know to run pieces: no settings of this machine, no credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Job {
+    lake: String,
+    /// The pipeline's name, with the node's.
+    name: String,
+    text: String,
+    /// Where the file lies; files that it names lie beside it.
+    file: PathBuf,
+}
+
+/// The executors, for the pieces of one reprocessing.
+pub struct Pieces {
+    cluster: Cluster,
+    job: String,
+}
+
+impl Pieces {
+    /// An error says why the pieces cannot be run elsewhere.
+    pub fn new(cluster: Cluster, lake: &Lake, plan: &Plan, file: &Path) -> std::result::Result<Self, String> {
+        let text = plan.pipeline.text();
+        if text.contains("${") {
+            return Err("its file takes values from the environment, which are not sent".to_owned());
+        }
+        if plan.is_guarded() {
+            return Err(
+                "rules of its tables judge its rows on their way, and their counts are kept here".to_owned()
+            );
+        }
+        let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+        let name = plan.pipeline.name.clone();
+        let job = Job { lake: lake.location(), name, text: text.to_owned(), file };
+        Ok(Self { cluster, job: serde_json::to_string(&job).map_err(|error| error.to_string())? })
+    }
+}
+
+#[async_trait]
+impl PieceWorkers for Pieces {
+    fn at_once(&self) -> NonZeroUsize {
+        self.cluster.address().partitions
+    }
+
+    async fn run(&self, orders: Vec<PieceOrder>) -> Result<Vec<PieceDone>> {
+        let orders = orders.iter().map(|order| serde_json::to_string(order).map_err(Error::internal));
+        let done = self.cluster.work(&self.job, orders.collect::<Result<_>>()?).await?;
+        done.iter().map(|done| serde_json::from_str(done).map_err(Error::internal)).collect()
+    }
+}
+
+/// Runs pieces on an executor.
+#[derive(Debug)]
+pub struct PieceWorker {
+    /// Where planning has the stack that it needs.
+    runtime: Handle,
+    /// The job that was last worked on, opened.
+    open: Mutex<Option<(String, Arc<Open>)>>,
+}
+
+/// A job's lake and plan.
+#[derive(Debug)]
+struct Open {
+    plan: Arc<Plan>,
+    lake: Arc<Lake>,
+    engine: Arc<Engine>,
+}
+
+impl PieceWorker {
+    /// Works on the runtime that it is made on.
+    pub fn new() -> Self {
+        Self { runtime: Handle::current(), open: Mutex::default() }
+    }
+
+    async fn opened(&self, job: &str) -> Result<Arc<Open>> {
+        let mut open = self.open.lock().await;
+        if let Some((known, open)) = &*open
+            && known == job
+        {
+            return Ok(Arc::clone(open));
+        }
+        let text = job.to_owned();
+        let opening = self.runtime.spawn(async move { Open::new(&text).await });
+        let opened = Arc::new(opening.await.map_err(Error::internal)??);
+        *open = Some((job.to_owned(), Arc::clone(&opened)));
+        Ok(opened)
+    }
+}
+
+impl Open {
+    async fn new(job: &str) -> Result<Self> {
+        let job: Job = serde_json::from_str(job).map_err(Error::internal)?;
+        let lake = Lake::open(&job.lake, LakeOptions::default()).await?;
+        let engine = Engine::new(Arc::clone(&lake));
+        let plan = check_text(&job.text, &job.file, &engine, &[]).await;
+        let mut plan = plan.map_err(|error| Error::config(format!("{error:#}")))?;
+        plan.pipeline.name = job.name;
+        Ok(Self { plan: Arc::new(plan), lake, engine })
+    }
+}
+
+#[async_trait]
+impl Worker for PieceWorker {
+    async fn run(&self, job: &str, order: &str) -> Result<String> {
+        let order: PieceOrder = serde_json::from_str(order).map_err(Error::internal)?;
+        let open = self.opened(job).await?;
+        let work = self.runtime.spawn(async move {
+            let store: Arc<dyn TableStore> = Arc::clone(&open.lake) as _;
+            let engine: Arc<dyn SqlEngine> = Arc::clone(&open.engine) as _;
+            run_piece(&open.plan, &store, &engine, &order).await
+        });
+        let done = work.await.map_err(Error::internal)??;
+        serde_json::to_string(&done).map_err(Error::internal)
+    }
+}
