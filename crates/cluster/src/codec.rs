@@ -150,12 +150,12 @@ impl PhysicalExtensionCodec for Codec {
                 converter.proto_to_physical_expr(node, schema, &context)
             }),
             Kind::Columns => Ok(Arc::new(read_columns(bytes, inputs)?)),
-            Kind::Work => match (inputs, std::str::from_utf8(bytes)) {
-                ([orders], Ok(job)) => {
-                    Ok(Arc::new(WorkExec::new(Arc::clone(orders), job.into(), self.worker.clone())))
-                }
-                _ => internal_err!("work cannot be read"),
-            },
+            Kind::Work => {
+                let ([orders], Ok(job)) = (inputs, std::str::from_utf8(bytes)) else {
+                    return internal_err!("work cannot be read");
+                };
+                Ok(Arc::new(WorkExec::new(Arc::clone(orders), job.into(), self.worker.clone())))
+            }
         }
     }
 

@@ -59,16 +59,13 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     TcpListener::bind(options.listen)
         .map_err(|error| failed(format!("cannot listen on {}: {error}", options.listen)))?;
     let own;
-    let folder = match &options.work_dir {
-        Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| failed(format!("cannot make the folder {}: {error}", folder.display())))?;
-            folder.clone()
-        }
-        None => {
-            own = Temporary::new().map_err(|error| failed(error.to_string()))?;
-            own.0.clone()
-        }
+    let folder = if let Some(folder) = &options.work_dir {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| failed(format!("cannot make the folder {}: {error}", folder.display())))?;
+        folder.clone()
+    } else {
+        own = Temporary::new().map_err(|error| failed(error.to_string()))?;
+        own.0.clone()
     };
     let folder = folder.to_string_lossy().into_owned();
     let base = runtime(Some(&folder)).map_err(|error| failed(error.to_string()))?;

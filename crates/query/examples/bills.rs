@@ -179,16 +179,15 @@ async fn run(folder: &Path, output: &Path, query: &str) -> Result<(), Failure> {
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         count += batch.num_rows();
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            None => {
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-                    .build();
-                writer.insert(ArrowWriter::try_new(File::create(output)?, batch.schema(), Some(properties))?)
-            }
-        };
-        writer.write(&batch)?;
+        if writer.is_none() {
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+                .build();
+            writer = Some(ArrowWriter::try_new(File::create(output)?, batch.schema(), Some(properties))?);
+        }
+        if let Some(writer) = &mut writer {
+            writer.write(&batch)?;
+        }
     }
     if let Some(writer) = writer {
         writer.close()?;

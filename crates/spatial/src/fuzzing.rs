@@ -39,7 +39,7 @@ impl<'a> Bytes<'a> {
     /// A small number as often as one of any bits.
     fn float(&mut self) -> f64 {
         match self.short() {
-            small if small % 2 == 0 => (small as f64 - 30_000.0) / 100.0,
+            small if small.is_multiple_of(2) => (small as f64 - 30_000.0) / 100.0,
             _ => f64::from_bits(self.number()),
         }
     }
@@ -69,7 +69,7 @@ fn value(kind: Kind, bytes: &mut Bytes<'_>) -> Option<ScalarValue> {
             let nanoseconds = (bytes.number() >> 24) as i64;
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, nanoseconds)))
         }
-        Kind::Boolean => ScalarValue::Boolean(Some(bytes.short() % 2 == 0)),
+        Kind::Boolean => ScalarValue::Boolean(Some(bytes.short().is_multiple_of(2))),
         Kind::Geometries => {
             let items: Vec<ScalarValue> =
                 (0..bytes.short() % 4).map(|_| ScalarValue::Binary(Some(bytes.chunk().to_vec()))).collect();

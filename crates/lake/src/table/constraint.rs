@@ -85,7 +85,8 @@ impl Constraints {
             };
             let good = good.as_boolean();
             for (row, failed) in failed.iter_mut().enumerate() {
-                if !(good.is_valid(row) && good.value(row)) && !std::mem::replace(failed, true) {
+                let passes = good.is_valid(row) && good.value(row);
+                if !passes && !std::mem::replace(failed, true) {
                     let detail = format!(
                         "the constraint '{}' of table {table} does not hold: {}",
                         own.name, own.expression

@@ -163,10 +163,11 @@ impl SpatialJoinExec {
         parts: Parts,
     ) -> Result<Self> {
         let Parts { filter, join_type, projection, with_distance, whole } = parts;
-        match Self::with_own_column(left, right, &filter, join_type, projection, with_distance)? {
-            Some(join) => Ok(Self { whole, ..join }),
-            None => internal_err!("the condition of a spatial join is not spatial"),
-        }
+        let join = Self::with_own_column(left, right, &filter, join_type, projection, with_distance)?;
+        let Some(join) = join else {
+            return internal_err!("the condition of a spatial join is not spatial");
+        };
+        Ok(Self { whole, ..join })
     }
 
     /// The same join where each partition may run in another process: without filters for scans, which cannot be told

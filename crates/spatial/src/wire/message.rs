@@ -17,6 +17,7 @@ pub(super) struct Operator {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant, reason = "one lives for a moment, on its way to bytes")]
 pub(super) enum Kind {
     #[prost(message, tag = "1")]
     SpatialJoin(Join),
@@ -30,6 +31,7 @@ pub(super) enum Kind {
 
 /// A join with a condition that is no equality.
 #[derive(Clone, PartialEq, prost::Message)]
+#[allow(clippy::struct_field_names, reason = "a join's type is called so")]
 pub(super) struct Join {
     #[prost(message, optional, tag = "1")]
     pub filter: Option<Filter>,

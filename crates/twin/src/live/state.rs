@@ -137,10 +137,6 @@ impl State {
         }
     }
 
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// How many instances there are.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -224,13 +220,11 @@ impl State {
             }
             if let Keys::Number(map) = &mut self.keys {
                 let key = numbers.value(row);
-                return Ok(match map.get(&key) {
-                    Some(slot) => (*slot, false),
-                    None => {
-                        map.insert(key, next);
-                        (next, true)
-                    }
-                });
+                if let Some(slot) = map.get(&key) {
+                    return Ok((*slot, false));
+                }
+                map.insert(key, next);
+                return Ok((next, true));
             }
         }
         Err(Error::internal(format!("a twin's key is {}", keys.data_type())))
@@ -259,16 +253,12 @@ impl State {
 
     fn hold(&mut self, held: Held) -> u32 {
         self.rows_held += held.rows.num_rows();
-        match self.free.pop() {
-            Some(id) => {
-                self.batches[id as usize] = Some(held);
-                id
-            }
-            None => {
-                self.batches.push(Some(held));
-                (self.batches.len() - 1) as u32
-            }
+        if let Some(id) = self.free.pop() {
+            self.batches[id as usize] = Some(held);
+            return id;
         }
+        self.batches.push(Some(held));
+        (self.batches.len() - 1) as u32
     }
 
     /// A row of a batch is nobody's state any more; a batch without any goes.
@@ -335,15 +325,14 @@ impl State {
         let mut indices = Vec::with_capacity(slots.len());
         for slot in slots {
             let state = self.slots[*slot as usize];
-            let place = match places.get(&state.batch) {
-                Some(place) => *place,
-                None => {
-                    let held = self.batches.get(state.batch as usize).and_then(Option::as_ref);
-                    let held = held.ok_or_else(|| Error::internal("a twin's state lost its rows"))?;
-                    batches.push(&held.rows);
-                    places.insert(state.batch, batches.len() - 1);
-                    batches.len() - 1
-                }
+            let place = if let Some(place) = places.get(&state.batch) {
+                *place
+            } else {
+                let held = self.batches.get(state.batch as usize).and_then(Option::as_ref);
+                let held = held.ok_or_else(|| Error::internal("a twin's state lost its rows"))?;
+                batches.push(&held.rows);
+                places.insert(state.batch, batches.len() - 1);
+                batches.len() - 1
             };
             indices.push((place, state.row as usize));
         }

@@ -120,10 +120,10 @@ impl OverlapJoinExec {
     ) -> Result<Self> {
         let Parts { filter, join_type, projection, whole } = parts;
         let nested = NestedLoopJoinExec::try_new(left, right, Some(filter), &join_type, projection)?;
-        match super::rule::replace(&nested)? {
-            Some(join) => Ok(Self { whole, ..join }),
-            None => internal_err!("the condition of a join of intervals is not an overlap"),
-        }
+        let Some(join) = super::rule::replace(&nested)? else {
+            return internal_err!("the condition of a join of intervals is not an overlap");
+        };
+        Ok(Self { whole, ..join })
     }
 
     /// The same join where each partition may run in another process: with the right side in one partition where it
