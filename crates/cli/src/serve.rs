@@ -97,8 +97,8 @@ impl Doorway {
         service.metrics().report("mqtt_messages", "MQTT publishes that arrived", move || {
             vec![(Vec::new(), counted.stats().messages as f64)]
         });
-        let _present = Present::start(Arc::clone(&town.twins));
-        Ok(Self { service, broker, intake, _present })
+        let present = Present::start(Arc::clone(&town.twins));
+        Ok(Self { service, broker, intake, _present: present })
     }
 
     /// Where to go on asking, in lines.

@@ -140,7 +140,7 @@ impl Settings {
             scenarios: file.scenarios.as_ref().map(beside),
             broker: file.broker,
             upkeep: file.upkeep,
-            cache: file.cache.options(&beside),
+            cache: file.cache.options(beside),
             doors: Doors { http: file.http, postgres: file.postgres, mqtt: file.mqtt },
         })
     }

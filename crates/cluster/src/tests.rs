@@ -161,9 +161,9 @@ async fn same(here: &Session, there: &Session, sql: &str, ordered: bool) {
     assert!(plan.starts_with("ClusterExec"), "{sql} runs here:\n{plan}");
     let expected = here.collect(sql).await.unwrap();
     let frame = there.sql(sql).await.unwrap();
-    let found = match tokio::time::timeout(Duration::from_secs(60), frame.collect()).await {
+    let found = match tokio::time::timeout(Duration::from_mins(1), frame.collect()).await {
         Ok(found) => found.unwrap_or_else(|error| panic!("{sql}: {error}")),
-        Err(_) => panic!("{sql}: no answer within a minute"),
+        Err(late) => panic!("{sql}: no answer within a minute ({late})"),
     };
     if let (Some(found), Some(expected)) = (found.first(), expected.first()) {
         for (found, expected) in found.schema().fields().iter().zip(expected.schema().fields()) {
