@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -153,13 +153,17 @@ fn questions_have_the_same_answers_and_an_executor_may_die() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(client.try_wait().unwrap().is_none(), "the query is too short to kill anybody in its middle");
     cluster.executors[0].kill();
-    let mut status = None;
-    wait_until("the answer without the killed one", || {
-        status = client.try_wait().unwrap();
-        status.is_some()
-    });
+    // Its parts are run again when it has not been heard of for some seconds; on a busy machine all of it takes a while.
+    let deadline = Instant::now() + Duration::from_mins(5);
+    let status = loop {
+        if let Some(status) = client.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "no answer without the killed one");
+        std::thread::sleep(Duration::from_millis(100));
+    };
     let told = fs::read_to_string(folder.join("client.txt")).unwrap();
-    assert!(status.unwrap().success(), "{told}");
+    assert!(status.success(), "{told}");
     let text = fs::read_to_string(folder.join("answer.json")).unwrap();
     assert_eq!(sorted(serde_json::from_str(&text).unwrap()), expected);
 
