@@ -64,8 +64,12 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
             .map_err(|error| failed(format!("cannot make the folder {}: {error}", folder.display())))?;
         folder.clone()
     } else {
-        own = Temporary::new().map_err(|error| failed(error.to_string()))?;
-        own.0.clone()
+        // Goes with the executor; no other one has it.
+        own = tempfile::Builder::new()
+            .prefix("twinlake-executor-")
+            .tempdir()
+            .map_err(|error| failed(error.to_string()))?;
+        own.path().to_owned()
     };
     let folder = folder.to_string_lossy().into_owned();
     let base = runtime(Some(&folder)).map_err(|error| failed(error.to_string()))?;
@@ -97,24 +101,6 @@ pub async fn run_executor(options: ExecutorOptions) -> Result<()> {
     start_executor_process(Arc::new(config)).await.map_err(|error| {
         failed(error.to_string()).with_help(format!("is there a scheduler at {}?", options.scheduler))
     })
-}
-
-/// A folder that goes with the process.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> std::io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("twinlake-executor-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to clear away.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Ballista's engine, with the operators that are better within a process.

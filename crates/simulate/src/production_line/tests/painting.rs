@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LINE: &str = include_str!("../../../../../scenarios/lines/car-painting.toml");
+const LINE: &str = include_str!("../../../../../schemas/lines/car-painting.toml");
 
 /// The first rows of the ranking: element, factor, gain an hour, half-width.
 fn ranking(outcome: &Outcome) -> Vec<(String, String, f64, f64)> {

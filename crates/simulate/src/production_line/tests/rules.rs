@@ -184,7 +184,7 @@ fn vehicles_carry_parts() {
 
 #[test]
 fn shares_of_time_add_up_and_parts_are_conserved() {
-    let line = include_str!("../../../../../scenarios/lines/car-painting.toml");
+    let line = include_str!("../../../../../schemas/lines/car-painting.toml");
     let city = Snapshot { tables: line_toml::read_line(line, "line.toml").unwrap() };
     let model = Line::read(&city).unwrap();
     for replication in 0..3 {
@@ -232,7 +232,7 @@ fn another_time_at_one_machine_leaves_the_draws_of_others() {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
-    let line = include_str!("../../../../../scenarios/lines/car-painting.toml");
+    let line = include_str!("../../../../../schemas/lines/car-painting.toml");
     let set = [("duration_s", json!(20_000)), ("warm_up_s", json!(0)), ("replications", json!(3))];
     let on = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
