@@ -2,5 +2,6 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = twinlake_spatial::fuzzing::exercise(data);
+    let error = twinlake_spatial::fuzzing::exercise(data).unwrap_or_default();
+    assert!(!error.contains("a defect"), "{error}");
 });
