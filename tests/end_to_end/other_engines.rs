@@ -1,4 +1,4 @@
-//! One copy serves every engine: the tables are plain Delta, read here by DuckDB, polars and PyPI `deltalake`.
+//! One copy serves every engine: the tables are plain Delta, read here by DuckDB and PyPI `deltalake`.
 
 use std::process::Command;
 
@@ -37,13 +37,6 @@ const READERS: &[(&str, &str)] = &[
          connection.execute(f\"LOAD '{extension}'\")\n\
          print(*connection.execute('SELECT count(*), min(vehicle_id), max(vehicle_id), sum(octet_length(geom)) '\n\
          'FROM delta_scan(?)', [sys.argv[1]]).fetchone())",
-    ),
-    (
-        "polars",
-        "import sys, polars as pl\n\
-         rows = pl.scan_delta(sys.argv[1]).select(pl.len().alias('n'), pl.col('vehicle_id').min().alias('a'), \n\
-         pl.col('vehicle_id').max().alias('b'), pl.col('geom').bin.size().sum().alias('g')).collect()\n\
-         print(*rows.row(0))",
     ),
     (
         "deltalake",
