@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::kill::pipeline;
-use crate::support::{number, succeed, twinlake};
+use crate::support::{number, rows, succeed, twinlake};
 
 fn write_readings(folder: &Path, ids: impl IntoIterator<Item = i64>) {
     let mut lines = String::new();
@@ -16,7 +18,7 @@ fn write_readings(folder: &Path, ids: impl IntoIterator<Item = i64>) {
 }
 
 #[test]
-fn columns_change_under_a_pipeline_that_still_says_the_old_name() {
+fn columns_change_under_a_pipeline_and_rows_that_break_a_constraint_are_rejects() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::create_dir(folder.join("pipes")).unwrap();
@@ -41,19 +43,22 @@ fn columns_change_under_a_pipeline_that_still_says_the_old_name() {
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(part), "{arguments:?}: {said}");
     }
-    let done = alter(&["--rename", "id=number", "--widen", "number=bigint"]);
+    let done =
+        alter(&["--rename", "id=number", "--widen", "number=bigint", "--constraint", "small=number < 100"]);
     let said = String::from_utf8(done.stdout).unwrap();
-    assert!(said.contains("10 rows in 1 files"), "{said}");
+    assert!(said.contains("10 rows in 1 files") && said.contains("'small' holds"), "{said}");
     assert_eq!(number(folder, "SELECT sum(number) FROM test.reading"), 55);
     assert_eq!(number(folder, &format!("SELECT sum(id) FROM test.\"reading@{version}\"")), 55);
 
-    // The pipeline still says 'id': its rows land under the new name.
-    write_readings(folder, 1..=12);
+    // The pipeline still says 'id': its rows land under the new name, and those that break the constraint are rejects.
+    write_readings(folder, [11, 12, 100, 101]);
     succeed(folder, &["run", "pipes/ledger.toml", "--once", "--no-progress"]);
+    assert_eq!(number(folder, "SELECT count(*) FROM test.reading"), 12);
     assert_eq!(number(folder, "SELECT max(number) FROM test.reading"), 12);
-    assert!(alter(&["--constraint", "past=ts IS NOT NULL"]).status.success());
-    let broken = alter(&["--constraint", "few=number < 5"]);
-    assert!(!broken.status.success(), "rows that are there break it");
+    let rejects = rows(folder, "SELECT reason, detail FROM meta.rejects ORDER BY detail");
+    assert_eq!(rejects.len(), 2, "{rejects:?}");
+    assert_eq!(rejects[0]["reason"], json!("quality"));
+    assert!(rejects[0]["detail"].as_str().unwrap().contains("constraint:small"), "{rejects:?}");
 
     // Going back brings the rows and the columns of that version.
     succeed(folder, &["table", "restore", "test.reading", "--version", &version.to_string()]);

@@ -1,4 +1,4 @@
-//! One copy serves every engine: the tables are plain Delta, read here by DuckDB and PyPI `deltalake`.
+//! One copy serves every engine: the tables are plain Delta, read here by DuckDB, polars and PyPI `deltalake`.
 
 use std::process::Command;
 
@@ -39,6 +39,13 @@ const READERS: &[(&str, &str)] = &[
          'FROM delta_scan(?)', [sys.argv[1]]).fetchone())",
     ),
     (
+        "polars",
+        "import sys, polars as pl\n\
+         rows = pl.scan_delta(sys.argv[1]).select(pl.len().alias('n'), pl.col('vehicle_id').min().alias('a'), \n\
+         pl.col('vehicle_id').max().alias('b'), pl.col('geom').ext.storage().bin.size().sum().alias('g')).collect()\n\
+         print(*rows.row(0))",
+    ),
+    (
         "deltalake",
         "import sys, pyarrow.compute as pc\nfrom deltalake import DeltaTable\n\
          rows = DeltaTable(sys.argv[1]).to_pyarrow_table(columns=['vehicle_id', 'geom'])\n\
@@ -64,7 +71,9 @@ fn each_engine_counts_the_same_rows_and_the_same_bytes_of_geometry() {
     let own = ["n", "a", "b", "g"].map(shown).join(" ");
     for (engine, script) in READERS {
         let mut command = Command::new(&python);
-        command.args(["-c", script]).arg(folder.join("twinlake-data/traffic/vehicle_position"));
+        // Without the interpreter's own end, at which libraries have been seen to abort over threads of theirs.
+        let script = format!("{script}\nimport os\nsys.stdout.flush()\nos._exit(0)");
+        command.args(["-c", &script]).arg(folder.join("twinlake-data/traffic/vehicle_position"));
         let output = command.output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{engine}: {told}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -17,6 +17,8 @@ use twinlake_contracts::{
     Error, INGESTED_AT, Result, RowGuard, SEQUENCE, SqlEngine, TableName, TableSpec, Verdict,
 };
 
+use twinlake_lake::LakeTable;
+
 use crate::catalog::Catalog;
 use crate::check::count;
 use crate::definition::TableDefinition;
@@ -32,6 +34,8 @@ pub struct Guard {
     engine: Arc<dyn SqlEngine>,
     /// The definitions that hold, with the constraints that the tables have besides.
     definitions: BTreeMap<TableName, Arc<TableDefinition>>,
+    /// Those that are in the lake already: their columns may have got other names than the pipeline gives.
+    tables: BTreeMap<TableName, Arc<LakeTable>>,
     counts: Mutex<BTreeMap<(TableName, String), Counted>>,
 }
 
@@ -61,11 +65,12 @@ impl Guard {
         engine: Arc<dyn SqlEngine>,
         tables: impl IntoIterator<Item = &'a TableSpec>,
     ) -> Result<Option<Arc<Self>>> {
-        let mut guard = Self { engine, definitions: BTreeMap::new(), counts: Mutex::default() };
+        let mut guard =
+            Self { engine, definitions: BTreeMap::new(), tables: BTreeMap::new(), counts: Mutex::default() };
         for spec in tables {
             let table = catalog.lake().table(&spec.name);
             let constraints = table.as_ref().map(|table| table.constraints()).unwrap_or_default();
-            let stored = table.map(|table| table.schema());
+            let stored = table.as_ref().map(|table| table.schema());
             let Some(definition) = with_constraints(catalog.definition(&spec.name), &spec.name, constraints)
             else {
                 continue;
@@ -81,7 +86,10 @@ impl Guard {
             if !definition.quality.is_empty() {
                 guard.definitions.insert(spec.name.clone(), Arc::clone(definition));
             }
-            let schema = without_added(&spec.schema);
+            if let Some(table) = table {
+                guard.tables.insert(spec.name.clone(), table);
+            }
+            let schema = without_added(&guard.present_names(&spec.name, &spec.schema));
             let rules = row_rules(definition, &schema);
             for rule in &rules {
                 guard.plan(&definition.table, rule, &schema).await?;
@@ -102,6 +110,16 @@ impl Guard {
 
     fn definition(&self, table: &TableName) -> Option<&Arc<TableDefinition>> {
         self.definitions.get(table)
+    }
+
+    /// The columns of a batch by the names that the rules of its table use.
+    fn present_names(&self, table: &TableName, given: &SchemaRef) -> SchemaRef {
+        self.tables.get(table).map_or_else(|| Arc::clone(given), |table| table.present_names(given))
+    }
+
+    /// A batch with the names that the rules of its table use.
+    fn named(&self, table: &TableName, rows: &RecordBatch) -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new(self.present_names(table, rows.schema_ref()), rows.columns().to_vec())?)
     }
 
     async fn plan(&self, table: &TableName, rule: &RowRule<'_>, schema: &SchemaRef) -> Result<()> {
@@ -200,8 +218,8 @@ impl Guard {
         columns: &[String],
         tables: &[(TableName, Vec<RecordBatch>)],
     ) -> Result<Vec<RecordBatch>> {
-        if let Some((_, rows)) = tables.iter().find(|(name, _)| name == table) {
-            return Ok(rows.clone());
+        if let Some((name, rows)) = tables.iter().find(|(name, _)| name == table) {
+            return rows.iter().map(|rows| self.named(name, rows)).collect();
         }
         let list: Vec<String> = columns.iter().map(|column| quoted(column)).collect();
         self.engine
@@ -246,7 +264,8 @@ impl RowGuard for Guard {
     async fn judge(&self, table: &TableName, rows: &RecordBatch) -> Result<Verdict> {
         let mut verdict = Verdict::default();
         let Some(definition) = self.definition(table) else { return Ok(verdict) };
-        let schema = without_added(&rows.schema());
+        let rows = &self.named(table, rows)?;
+        let schema = without_added(rows.schema_ref());
         let rules = row_rules(definition, &schema);
         if rules.is_empty() || rows.num_rows() == 0 {
             return Ok(verdict);
@@ -280,7 +299,8 @@ impl RowGuard for Guard {
     async fn judge_all(&self, tables: &[(TableName, Vec<RecordBatch>)]) -> Result<()> {
         for (table, rows) in tables {
             if let Some(definition) = self.definition(table) {
-                self.judge_table(definition, rows, tables).await?;
+                let rows: Vec<_> = rows.iter().map(|rows| self.named(table, rows)).collect::<Result<_>>()?;
+                self.judge_table(definition, &rows, tables).await?;
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! One call of one function, made from bytes: what the fuzz target in `fuzz/` runs again and again.
+//! One call of one function, made from bytes: what the fuzz target in `fuzz/` and a test run again and again.
 
 use std::sync::{Arc, LazyLock};
 
@@ -109,4 +109,41 @@ pub fn exercise(data: &[u8]) -> Option<String> {
         config_options: Arc::default(),
     });
     Some(called.err()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::join::testing::{Random, geometry};
+
+    /// Geometries whole and damaged, in every function.
+    #[test]
+    fn no_function_panics_on_bytes_made_by_chance() {
+        let mut random = Random::new(4711);
+        let (mut answered, mut defects) = (0, Vec::new());
+        for _ in 0..30_000 {
+            let mut data: Vec<u8> = (0..4).map(|_| random.below(256) as u8).collect();
+            for _ in 0..3 {
+                let mut wkb = crate::encode(&geometry(&mut random));
+                wkb.truncate(511);
+                if random.below(3) == 0 && !wkb.is_empty() {
+                    let place = random.below(wkb.len());
+                    wkb[place] = random.below(256) as u8;
+                }
+                if random.below(9) == 0 {
+                    wkb.truncate(random.below(wkb.len() + 1));
+                }
+                data.push(0);
+                data.extend((wkb.len() as u16).to_be_bytes());
+                data.extend(wkb);
+            }
+            match exercise(&data) {
+                None => answered += 1,
+                Some(error) if error.contains("a defect") => defects.push(error),
+                Some(_) => {}
+            }
+        }
+        assert!(answered > 10_000, "most calls are to have an answer: {answered}");
+        assert!(defects.is_empty(), "panics of geometry libraries: {defects:?}");
+    }
 }

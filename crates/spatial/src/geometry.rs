@@ -6,6 +6,7 @@ use geo::{
     Polygon,
 };
 use geo_traits::to_geo::ToGeoGeometry;
+use geo_traits::{GeometryCollectionTrait, GeometryTrait, GeometryType, MultiPointTrait};
 use serde_json::{Value, json};
 use twinlake_contracts::{Error, Result};
 use wkb::reader::Wkb;
@@ -26,7 +27,41 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Wkb<'_>> {
             bytes.len() - read.buf().len()
         )));
     }
+    check_members(&read)?;
     Ok(read)
+}
+
+/// The points of a multipoint are read later, each by itself, and with the byte order of the whole: a point that says that it
+/// is written otherwise cannot be read.
+fn check_members(geometry: &Wkb<'_>) -> Result<()> {
+    const SRID: u32 = 0x2000_0000;
+    match geometry.as_type() {
+        GeometryType::MultiPoint(points) => {
+            let bytes = geometry.buf();
+            let number = |bytes: &[u8]| {
+                let code: [u8; 4] = bytes.get(1..5)?.try_into().ok()?;
+                Some(if geometry.buf().first() == Some(&0) {
+                    u32::from_be_bytes(code)
+                } else {
+                    u32::from_le_bytes(code)
+                })
+            };
+            let code = number(bytes).unwrap_or_default();
+            let members = bytes.get(if code & SRID == 0 { 9 } else { 13 }..).unwrap_or_default();
+            let size = members.len() / points.num_points().max(1);
+            // A point is type 1, a multipoint type 4, whatever their dimensions are called.
+            let point = (code & !SRID) - 3;
+            let fits = |member: &[u8]| member.first() == bytes.first() && number(member) == Some(point);
+            if size > 0 && !members.chunks(size).all(fits) {
+                return Err(invalid(
+                    "invalid WKB: a point of a multipoint has another byte order, other dimensions or an SRID of its own",
+                ));
+            }
+            Ok(())
+        }
+        GeometryType::GeometryCollection(members) => members.geometries().try_for_each(check_members),
+        _ => Ok(()),
+    }
 }
 
 /// The place of a little-endian point in the plane, finite: nearly all points there are.
@@ -236,6 +271,23 @@ mod tests {
             MultiPolygon::new(vec![square]).into(),
             Geometry::GeometryCollection(GeometryCollection::new_from(vec![line.into()])),
         ]
+    }
+
+    #[test]
+    fn a_point_written_otherwise_than_its_multipoint_is_refused() {
+        let points = MultiPoint::new(vec![point! { x: 1.0, y: 2.0 }, point! { x: 3.0, y: 4.0 }]);
+        let bytes = encode(&points.into());
+        let second = 9 + 21;
+        for (place, value) in [(0, 0), (1, 2), (2, 4), (3, 4), (4, 0x20), (4, 0x80)] {
+            let mut bytes = bytes.clone();
+            bytes[second + place] = value;
+            assert!(decode(&bytes).is_err(), "byte {place} of a member as {value}");
+        }
+        let inside = GeometryCollection::new_from(vec![decode(&bytes).unwrap()]);
+        let mut collected = encode(&Geometry::GeometryCollection(inside));
+        decode(&collected).unwrap();
+        collected[9 + second] = 0;
+        assert!(decode(&collected).unwrap_err().to_string().contains("a point of a multipoint"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const PYTHON: &[&str] = &[
     "influxdb-client==1.48.0",
     "influxdb==5.3.2",
     "pyarrow==18.1.0",
-    "polars==1.35.2",
+    "polars==2.1.0",
     "duckdb==1.4.2",
     "duckdb-extension-delta==1.4.2",
     // An S3 server: the tests of lakes on an object store.

@@ -293,7 +293,7 @@ impl LakeTable {
     /// would not fit even then.
     pub(crate) fn widenings(&self, spec: &TableSpec) -> Result<Vec<(String, DataType)>> {
         let present = self.schema();
-        let wanted = stored_schema(&self.name, &self.present_names(&spec.schema))?;
+        let wanted = stored_schema(&self.name, &self.named_now(&spec.schema))?;
         let wider = |field: &FieldRef| {
             let known = present.field_with_name(field.name()).ok()?.data_type();
             let grows = !fits(field.data_type(), known) && fits(known, field.data_type());

@@ -86,7 +86,7 @@ impl LakeTable {
 
     /// Whether a writer's columns fit; changes nothing.
     pub(crate) fn would_fit(&self, spec: &TableSpec) -> Result<()> {
-        let wanted = stored_schema(&self.name, &self.present_names(&spec.schema))?;
+        let wanted = stored_schema(&self.name, &self.named_now(&spec.schema))?;
         missing_columns(&self.name, &self.schema(), &wanted).map(|_| ())
     }
 
@@ -95,7 +95,7 @@ impl LakeTable {
     pub(crate) async fn fit(&self, spec: &TableSpec) -> Result<()> {
         let mut side = self.write_side.lock().await;
         self.look_for_news(&mut side).await?;
-        let wanted = stored_schema(&self.name, &self.present_names(&spec.schema))?;
+        let wanted = stored_schema(&self.name, &self.named_now(&spec.schema))?;
         self.add_columns(&mut side, &wanted).await?;
         if !spec.description.is_empty() && spec.description != self.description() {
             let update = TableMetadataUpdate { name: None, description: Some(spec.description.clone()) };
@@ -112,10 +112,15 @@ impl LakeTable {
         Ok(())
     }
 
-    /// A writer's columns with the names that the table has now.
-    pub(super) fn present_names(&self, given: &SchemaRef) -> SchemaRef {
+    /// A writer's columns with the names that the table has now: those given up by a rename are replaced.
+    pub fn present_names(&self, given: &SchemaRef) -> SchemaRef {
         let readable = self.readable();
-        let named = readable.renames.schema(given, &readable.schema);
+        readable.renames.schema(given, &readable.schema)
+    }
+
+    /// [`Self::present_names`], told to who looks after the table.
+    pub(super) fn named_now(&self, given: &SchemaRef) -> SchemaRef {
+        let named = self.present_names(given);
         if !Arc::ptr_eq(&named, given) {
             tracing::warn!(table = %self.name, "columns with former names go where these are called now");
         }

@@ -246,7 +246,9 @@ pub(crate) static OFFSET_CURVE: Definition = Definition::new(
 fn offset(line: &LineString, distance: f64) -> Vec<LineString> {
     let mut line = line.clone();
     line.0.dedup();
-    if distance == 0.0 || line.0.len() < 2 {
+    // A distance that is lost in the digits of the coordinates is none.
+    let largest = line.0.iter().fold(0.0_f64, |most, c| most.max(c.x.abs()).max(c.y.abs()));
+    if line.0.len() < 2 || distance.abs() <= largest * f64::EPSILON {
         return vec![line];
     }
     let aside = |part: &Line| {
@@ -348,6 +350,7 @@ mod tests {
             (&format!("st_astext(st_addmeasure({line}, 0, 16))"), "LINESTRING M (0 0 0,4 0 8,4 4 16)"),
             (&format!("st_interpolatepoint(st_addmeasure({line}, 0, 16), st_point(5, 2))"), "12.0"),
             (&format!("st_astext(st_offsetcurve({line}, 1))"), "LINESTRING(0 1,3 1,3 4)"),
+            (&format!("st_equals(st_offsetcurve({line}, 1e-290), {line})"), "true"),
             (
                 "st_astext(st_offsetcurve(st_geomfromtext('LINESTRING(0 0,4 0)'), -1))",
                 "LINESTRING(0 -1,4 -1)",

@@ -11,7 +11,7 @@ use geo::{Coord, Geometry, LineString, Orientation, Polygon};
 use geo_index::rtree::sort::HilbertSort;
 use geo_index::rtree::{RTree, RTreeBuilder, RTreeIndex};
 
-use super::noding::{Segment, node, orient};
+use super::noding::{Segment, clean, node, orient};
 
 /// What a source of segments is.
 #[derive(Debug, Clone, Copy)]
@@ -97,11 +97,6 @@ impl Parts {
     pub(crate) fn arrange(self, grid: Option<f64>) -> Arrangement {
         Arrangement::new(self, grid)
     }
-}
-
-/// Without negative zero, so that equal coordinates have equal bits.
-fn clean(c: Coord) -> Coord {
-    Coord { x: c.x + 0.0, y: c.y + 0.0 }
 }
 
 /// A node and what lies on it.

@@ -11,6 +11,16 @@ pub(crate) fn orient(a: Coord, b: Coord, c: Coord) -> Orientation {
     geo::kernels::RobustKernel::orient2d(a, b, c)
 }
 
+/// Numbers nearer to zero than this count as zero: exact orientations (Shewchuk 1997) hold only while no product of two
+/// differences of coordinates underflows, and wrong ones let noding cut the same places again and again.
+const LEAST: f64 = 1e-120;
+
+/// Without negative zero, so that equal coordinates have equal bits.
+pub(crate) fn clean(c: Coord) -> Coord {
+    let number = |v: f64| if v.abs() < LEAST { 0.0 } else { v };
+    Coord { x: number(c.x), y: number(c.y) }
+}
+
 /// A directed segment and the number of what it came from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Segment {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use geo::{Coord, Geometry, LineString};
 
-use super::noding::{Segment, node};
+use super::noding::{Segment, clean, node};
 
 /// Whether a geometry is simple: no point twice, no line that meets itself or another line but in end points. Rings
 /// of polygons are looked at one by one.
@@ -28,18 +28,19 @@ pub(crate) fn is_simple(geometry: &Geometry) -> bool {
 }
 
 fn are_simple(lines: &[&LineString]) -> bool {
-    let key = |c: Coord| ((c.x + 0.0).to_bits(), (c.y + 0.0).to_bits());
+    let key = |c: Coord| (c.x.to_bits(), c.y.to_bits());
     let mut segments = Vec::new();
     let mut points: Vec<Coord> = Vec::new();
     // How often a place is an end of a line, by place.
     let mut ends: HashMap<(u64, u64), u32> = HashMap::new();
     for (number, line) in lines.iter().enumerate() {
-        let (Some(first), Some(last)) = (line.0.first(), line.0.last()) else { continue };
-        if line.0.iter().all(|c| c == first) {
+        let coords: Vec<Coord> = line.0.iter().map(|c| clean(*c)).collect();
+        let (Some(first), Some(last)) = (coords.first(), coords.last()) else { continue };
+        if coords.iter().all(|c| c == first) {
             points.push(*first);
             continue;
         }
-        segments.extend(line.0.windows(2).map(|w| Segment { a: w[0], b: w[1], source: number as u32 }));
+        segments.extend(coords.windows(2).map(|w| Segment { a: w[0], b: w[1], source: number as u32 }));
         if first != last {
             *ends.entry(key(*first)).or_default() += 1;
             *ends.entry(key(*last)).or_default() += 1;
