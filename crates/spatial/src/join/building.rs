@@ -17,6 +17,7 @@ use super::extent_filter::ExtentFilter;
 use super::grid::Grid;
 use super::keys::Keys;
 use super::metrics::JoinMetrics;
+use super::nearest_spilled::{PartWriter, Searched, Searching};
 use super::partition::{Cutter, numbered};
 use super::predicate::Test;
 use super::rows::Rows;
@@ -30,6 +31,8 @@ pub(super) type Outcome = Result<Built, Arc<DataFusionError>>;
 pub(super) enum Built {
     Memory(Arc<BuildSide>),
     Disk(Arc<Spilled>),
+    /// The build side alone on disk, in parts to be searched for the nearest.
+    Parts(Arc<Searched>),
 }
 
 /// The build side, made once for all partitions by whoever comes first.
@@ -65,6 +68,9 @@ impl Building {
                 Err(error) if !self.may_spill() => return Err(error),
                 Err(_) => {
                     drop(timer);
+                    if matches!(self.condition.predicate.test, Test::Nearest { .. }) {
+                        return self.spill_parts(batches, input, reservation).await;
+                    }
                     return self.spill(batches, input, reservation).await;
                 }
             }
@@ -88,10 +94,37 @@ impl Building {
         Ok(Built::Memory(Arc::new(build)))
     }
 
-    /// The nearest can be told only with all of the build side at hand.
     fn may_spill(&self) -> bool {
-        !matches!(self.condition.predicate.test, Test::Nearest { .. })
-            && self.context.runtime_env().disk_manager.tmp_files_enabled()
+        self.context.runtime_env().disk_manager.tmp_files_enabled()
+    }
+
+    /// The nearest can be anywhere, so the other side is not cut, and each of its rows is held against all parts.
+    async fn spill_parts(
+        &self,
+        batches: Vec<RecordBatch>,
+        mut input: SendableRecordBatchStream,
+        reservation: MemoryReservation,
+    ) -> Result<Built> {
+        // Beside a part lie a block of the other side and what was found for it.
+        let part_bytes = reservation.size() / 4;
+        let (runtime, metrics) = (self.context.runtime_env(), self.metrics.spill.clone());
+        let manager = SpillManager::new(runtime, metrics, numbered(&self.left.schema()));
+        let mut parts = PartWriter::new(manager, part_bytes);
+        for batch in batches {
+            parts.add(&batch)?;
+        }
+        reservation.free();
+        while let Some(batch) = input.next().await.transpose()? {
+            reservation.grow(batch.get_array_memory_size());
+            parts.add(&batch)?;
+            reservation.resize(parts.gathered_bytes());
+        }
+        drop(input);
+        self.filters.iter().try_for_each(|filter| filter.fill_in(None))?;
+        let partitions = self.right.output_partitioning().partition_count();
+        let searched = parts.finish(self.join_type, partitions, Arc::clone(self.context.memory_pool()))?;
+        self.metrics.build_rows.add(usize::try_from(searched.rows()).unwrap_or(usize::MAX));
+        Ok(Built::Parts(Arc::new(searched)))
     }
 
     async fn spill(
@@ -146,6 +179,7 @@ impl Building {
 pub(super) enum Work {
     Memory(Box<Joining>),
     Disk(Box<Cells>),
+    Parts(Box<Searching>),
 }
 
 impl Work {
@@ -153,6 +187,7 @@ impl Work {
         match self {
             Self::Memory(joining) => joining.next().await,
             Self::Disk(cells) => cells.next().await,
+            Self::Parts(searching) => searching.next().await,
         }
     }
 }

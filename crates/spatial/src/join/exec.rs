@@ -37,6 +37,7 @@ use super::condition::Condition;
 use super::extent_filter::ExtentFilter;
 use super::filter::{Expr, one_sided_of};
 use super::metrics::JoinMetrics;
+use super::nearest_spilled::Searching;
 use super::predicate::{Test, bare};
 use super::spilled::Cells;
 use super::stream::{Joining, Task, needs_unmatched_right, tracks_left};
@@ -502,6 +503,10 @@ impl ExecutionPlan for SpatialJoinExec {
                 Built::Memory(build) => {
                     let input = right.execute(partition, context)?;
                     Work::Memory(Box::new(Joining::new(Arc::clone(&task), build, input)))
+                }
+                Built::Parts(searched) => {
+                    let input = right.execute(partition, context)?;
+                    Work::Parts(Box::new(Searching::new(Arc::clone(&task), searched, input)))
                 }
                 Built::Disk(spilled) => Work::Disk(Box::new(Cells::new(Arc::clone(&task), spilled))),
             };

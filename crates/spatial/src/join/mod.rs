@@ -26,6 +26,7 @@ mod grid;
 mod keys;
 mod lateral;
 mod metrics;
+mod nearest_spilled;
 mod partition;
 mod predicate;
 mod probe;

@@ -249,14 +249,14 @@ fn sphere_gap_m(a: &Bounds<2>, b: &Bounds<2>) -> f64 {
 const PIECE: usize = 16 * 1024;
 
 /// Keeps the pairs for which the rest of the condition holds.
-pub(super) fn keep_where(pairs: Pairs, rest: &JoinFilter, build: &BuildSide, probe: &Rows) -> Result<Pairs> {
+pub(super) fn keep_where(pairs: Pairs, rest: &JoinFilter, build: &Rows, probe: &Rows) -> Result<Pairs> {
     let mut kept = Pairs::default();
     for (left, right) in pairs.left.chunks(PIECE).zip(pairs.right.chunks(PIECE)) {
         let (left, right) = (UInt32Array::from(left.to_vec()), UInt32Array::from(right.to_vec()));
         let batch = assemble(
             rest.schema(),
             rest.column_indices(),
-            Chosen { rows: &build.rows, numbers: Some(&left) },
+            Chosen { rows: build, numbers: Some(&left) },
             Chosen { rows: probe, numbers: Some(&right) },
             None,
             left.len(),

@@ -60,6 +60,17 @@ impl Rows {
         (batch, row - self.starts[batch])
     }
 
+    /// Rows by number, as one batch.
+    pub(super) fn chosen(&self, rows: &UInt32Array) -> Result<RecordBatch> {
+        let columns = (0..self.schema.fields().len()).map(|column| self.gather(column, rows));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns.collect::<Result<_>>()?,
+            &options,
+        )?)
+    }
+
     /// Values of a column by row; null for a row that is null.
     fn gather(&self, column: usize, rows: &UInt32Array) -> Result<ArrayRef> {
         let data_type = self.schema.field(column).data_type();

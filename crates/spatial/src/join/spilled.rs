@@ -37,18 +37,18 @@ impl std::fmt::Debug for Spilled {
 }
 
 /// A bit for each row of a side.
-struct Bits(Vec<AtomicU64>);
+pub(super) struct Bits(Vec<AtomicU64>);
 
 impl Bits {
-    fn new(count: u64) -> Self {
+    pub(super) fn new(count: u64) -> Self {
         Self((0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn set(&self, row: u64) {
+    pub(super) fn set(&self, row: u64) {
         self.0[(row / 64) as usize].fetch_or(1 << (row % 64), Ordering::Relaxed);
     }
 
-    fn get(&self, row: u64) -> bool {
+    pub(super) fn get(&self, row: u64) -> bool {
         self.0[(row / 64) as usize].load(Ordering::Relaxed) & (1 << (row % 64)) != 0
     }
 }
@@ -94,14 +94,16 @@ enum Stage {
     NextCell,
     /// Rows of the build side that fit, then all of the other file past them.
     Cell(Box<Cell>),
-    /// What is told of each row at the end.
-    Last {
-        side: JoinSide,
-        cell: usize,
-        file: usize,
-        rows: Option<SendableRecordBatchStream>,
-    },
+    Last(Remaining),
     Done,
+}
+
+/// Rows of a side that come out once, at the end, by whether they have met something.
+pub(super) struct Remaining {
+    side: JoinSide,
+    cell: usize,
+    file: usize,
+    rows: Option<SendableRecordBatchStream>,
 }
 
 struct Cell {
@@ -163,7 +165,7 @@ impl Cells {
                         let build = Reader::new(JoinSide::Left, number);
                         Stage::Cell(Box::new(Cell { number, build, probe: None }))
                     } else if self.spilled.joining.fetch_sub(1, Ordering::AcqRel) == 1 {
-                        Stage::Last { side: JoinSide::Left, cell: 0, file: 0, rows: None }
+                        Stage::Last(Remaining::new(JoinSide::Left))
                     } else {
                         Stage::Done
                     };
@@ -185,42 +187,61 @@ impl Cells {
                         self.at = Stage::NextCell;
                     }
                 }
-                Stage::Last { .. } => self.last().await?,
+                Stage::Last(_) => self.last().await?,
                 Stage::Done => return Ok(None),
             }
         }
     }
 
-    /// Rows that come out once, by whether they have met something.
+    /// What is told of each row at the end: of the build side, then of the other.
     async fn last(&mut self) -> Result<()> {
-        let Stage::Last { side, cell, file, rows } = &mut self.at else { return Ok(()) };
+        let Stage::Last(remaining) = &mut self.at else { return Ok(()) };
         let (join_type, spilled) = (self.task.join_type, &self.spilled);
-        let (from, met, wanted) = match side {
-            JoinSide::Left => (&spilled.left, &spilled.left_met, tracks_left(join_type)),
-            _ => (&spilled.right, &spilled.right_met, tracks_right(join_type)),
-        };
-        if !wanted || *cell == spilled.grid.cells() {
-            self.at = match side {
-                JoinSide::Left => Stage::Last { side: JoinSide::Right, cell: 0, file: 0, rows: None },
-                _ => Stage::Done,
-            };
-            return Ok(());
-        }
-        let Some(open) = rows else {
-            *rows = from.read(*cell, *file)?;
-            if rows.is_none() {
-                (*cell, *file) = (*cell + 1, 0);
+        let (from, met, wanted, then) = match remaining.side {
+            JoinSide::Left => {
+                let then = Stage::Last(Remaining::new(JoinSide::Right));
+                (&spilled.left, &spilled.left_met, tracks_left(join_type), then)
             }
-            return Ok(());
+            _ => (&spilled.right, &spilled.right_met, tracks_right(join_type), Stage::Done),
+        };
+        if !wanted || !remaining.next(&self.task, from, met, &mut self.ready).await? {
+            self.at = then;
+        }
+        Ok(())
+    }
+}
+
+impl Remaining {
+    pub(super) fn new(side: JoinSide) -> Self {
+        Self { side, cell: 0, file: 0, rows: None }
+    }
+
+    /// A step on; false at the end.
+    pub(super) async fn next(
+        &mut self,
+        task: &Task,
+        from: &Side,
+        met: &Bits,
+        ready: &mut VecDeque<RecordBatch>,
+    ) -> Result<bool> {
+        if self.cell == from.files.len() {
+            return Ok(false);
+        }
+        let Some(open) = &mut self.rows else {
+            self.rows = from.read(self.cell, self.file)?;
+            if self.rows.is_none() {
+                (self.cell, self.file) = (self.cell + 1, 0);
+            }
+            return Ok(true);
         };
         let Some(batch) = open.next().await.transpose()? else {
-            *rows = None;
-            *file += 1;
-            return Ok(());
+            self.rows = None;
+            self.file += 1;
+            return Ok(true);
         };
         let (numbers, first) = numbers(&batch).ok_or_else(lost)?;
-        let semi = matches!(join_type, JoinType::LeftSemi | JoinType::RightSemi);
-        let marks = matches!(join_type, JoinType::LeftMark | JoinType::RightMark);
+        let semi = matches!(task.join_type, JoinType::LeftSemi | JoinType::RightSemi);
+        let marks = matches!(task.join_type, JoinType::LeftMark | JoinType::RightMark);
         let chosen: Vec<u32> = (0..batch.num_rows())
             .filter(|row| first.value(*row) && (marks || met.get(numbers.value(*row)) == semi))
             .map(|row| row as u32)
@@ -228,17 +249,16 @@ impl Cells {
         let mark: BooleanArray =
             chosen.iter().map(|row| Some(met.get(numbers.value(*row as usize)))).collect();
         let rows = Rows::of(batch);
-        for piece in chosen.chunks(self.task.batch_size) {
-            let offset = self.ready.len() * self.task.batch_size;
+        for (piece, offset) in chosen.chunks(task.batch_size).zip((0..).step_by(task.batch_size)) {
             let piece_numbers = UInt32Array::from(piece.to_vec());
             let own = Chosen { rows: &rows, numbers: Some(&piece_numbers) };
             let other = Chosen { rows: &rows, numbers: None };
-            let (left, right) = if *side == JoinSide::Left { (own, other) } else { (other, own) };
+            let (left, right) = if self.side == JoinSide::Left { (own, other) } else { (other, own) };
             let mark: ArrayRef = Arc::new(mark.slice(offset, piece.len()));
-            let (schema, columns) = (&self.task.schema, &self.task.columns);
-            self.ready.push_back(assemble(schema, columns, left, right, Some(&mark), piece.len())?);
+            let (schema, columns) = (&task.schema, &task.columns);
+            ready.push_back(assemble(schema, columns, left, right, Some(&mark), piece.len())?);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -270,7 +290,7 @@ impl Cell {
     }
 }
 
-fn lost() -> DataFusionError {
+pub(super) fn lost() -> DataFusionError {
     DataFusionError::Internal("the row numbers of a spatial join are lost".to_owned())
 }
 
@@ -296,7 +316,7 @@ fn join(
         let pairs =
             probe.pairs(build, &task.condition, task.batch_size, &keep, false, &task.metrics.candidates)?;
         let pairs = match &task.condition.rest {
-            Some(rest) if !pairs.left.is_empty() => keep_where(pairs, rest, build, &probe.rows)?,
+            Some(rest) if !pairs.left.is_empty() => keep_where(pairs, rest, &build.rows, &probe.rows)?,
             _ => pairs,
         };
         task.metrics.matches.add(pairs.left.len());

@@ -131,12 +131,15 @@ impl Joining {
             &task.metrics.candidates,
         )?;
         let pairs = match &task.condition.rest {
-            Some(rest) if !pairs.left.is_empty() => keep_where(pairs, rest, build, &probe.rows)?,
+            Some(rest) if !pairs.left.is_empty() => keep_where(pairs, rest, &build.rows, &probe.rows)?,
             _ => pairs,
         };
         task.metrics.matches.add(pairs.left.len());
         let to = probe.next;
-        emit_pairs(task, build, &probe.rows, from..to, pairs, &mut self.ready)?;
+        if tracks_left(task.join_type) {
+            pairs.left.iter().for_each(|row| build.mark(*row));
+        }
+        emit_pairs(task, &build.rows, &probe.rows, from..to, pairs, &mut self.ready)?;
         if probe.is_done() {
             self.probe = None;
         }
@@ -169,19 +172,16 @@ impl Joining {
     }
 }
 
-/// Marks the build side and makes the output of some rows of the probe side, which the pairs belong to.
+/// Makes the output of some rows of the probe side, which the pairs belong to.
 pub(super) fn emit_pairs(
     task: &Task,
-    build: &BuildSide,
+    build: &Rows,
     probe: &Rows,
     range: std::ops::Range<usize>,
     pairs: Pairs,
     ready: &mut VecDeque<RecordBatch>,
 ) -> Result<()> {
-    if tracks_left(task.join_type) {
-        pairs.left.iter().for_each(|row| build.mark(*row));
-    }
-    let none = Chosen { rows: &build.rows, numbers: None };
+    let none = Chosen { rows: build, numbers: None };
     if matches!(task.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
         let mut distances = pairs.distances.chunks(task.batch_size);
         for (left, right) in pairs.left.chunks(task.batch_size).zip(pairs.right.chunks(task.batch_size)) {
@@ -190,7 +190,7 @@ pub(super) fn emit_pairs(
             ready.push_back(assemble(
                 &task.schema,
                 &task.columns,
-                Chosen { rows: &build.rows, numbers: Some(&left) },
+                Chosen { rows: build, numbers: Some(&left) },
                 Chosen { rows: probe, numbers: Some(&right) },
                 distance.as_ref(),
                 left.len(),

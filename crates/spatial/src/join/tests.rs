@@ -92,6 +92,7 @@ fn session(tables: &[(&str, &Arc<MemTable>)], setting: &Setting) -> SessionConte
         .with_default_features();
     if setting.rule {
         state = state.with_physical_optimizer_rules(super::physical_optimizer_rules());
+        state = state.with_analyzer_rule(Arc::new(super::LateralNearest));
     }
     let context = SessionContext::new_with_state(state.build());
     crate::register(&context).unwrap();
@@ -345,4 +346,36 @@ async fn a_build_side_beyond_memory_goes_to_disk_and_gives_the_same() {
         let line = analyzed.lines().find(|line| line.contains("SpatialJoinExec")).unwrap();
         assert!(!line.contains("spill_count=0"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_searched_side_beyond_memory_goes_to_disk_and_gives_the_same() {
+    let mut random = Random::new(82);
+    let a = table(&mut random, &[&[60, 60], &[40, 17]], true);
+    let b = table(&mut random, &[&[90, 40, 70], &[160]], true);
+    let tables = [("a", &a), ("b", &b)];
+    let questions = [
+        "SELECT a.id, st_distance(a.geom, b.geom) FROM a JOIN b ON st_knn(a.geom, b.geom, 3)",
+        "SELECT a.id, st_distancesphere(a.geom, b.geom) FROM a LEFT JOIN b ON st_knn_sphere(a.geom, b.geom, 1)",
+        "SELECT a.id, st_distance(a.geom, b.geom) FROM a JOIN b ON st_knn(a.geom, b.geom, 9)",
+        "SELECT a.id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE st_knn(a.geom, b.geom, 2))",
+        "SELECT a.id, st_distance(a.geom, b.geom) FROM b FULL JOIN a ON st_knn(a.geom, b.geom, 1) WHERE a.id > 0",
+        "SELECT DISTINCT b.id FROM b FULL JOIN a ON st_knn(a.geom, b.geom, 1)",
+        "SELECT a.id, t.d FROM a CROSS JOIN LATERAL (SELECT st_distance(a.geom, b.geom) AS d FROM b \
+         ORDER BY st_distance(a.geom, b.geom) LIMIT 5) AS t",
+    ];
+    for sql in questions {
+        let whole = session(&tables, &Setting { rule: true, batch_size: 8192, partitions: 1, memory: None });
+        let expected = ask(&whole, sql).await;
+        assert!(expected.len() > 20, "{sql}: {}", expected.len());
+        let setting = Setting { rule: true, batch_size: 64, partitions: 3, memory: Some(40_000) };
+        let on = session(&tables, &setting);
+        assert_eq!(ask(&on, sql).await, expected, "{sql}");
+    }
+    let on = session(&tables, &Setting { rule: true, batch_size: 64, partitions: 1, memory: Some(40_000) });
+    let sql = format!("EXPLAIN ANALYZE {}", questions[0]);
+    let analyzed = on.sql(&sql).await.unwrap().collect().await.unwrap();
+    let analyzed = lines(&analyzed).join("\n");
+    let line = analyzed.lines().find(|line| line.contains("SpatialJoinExec")).unwrap();
+    assert!(!line.contains("spill_count=0"), "{line}");
 }
