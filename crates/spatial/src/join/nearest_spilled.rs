@@ -33,7 +33,7 @@ pub(super) struct Searched {
     /// Partitions that still search; the last one tells what met nothing.
     searching: AtomicUsize,
     /// Held by the partition that has a part in memory.
-    turn: tokio::sync::Mutex<()>,
+    turn: futures::lock::Mutex<()>,
     pool: Arc<dyn MemoryPool>,
 }
 
@@ -112,7 +112,7 @@ impl PartWriter {
             row_bytes: self.bytes / usize::try_from(rows).unwrap_or(usize::MAX).max(1) + 1,
             met: Bits::new(if tracks_left(join_type) { rows } else { 0 }),
             searching: AtomicUsize::new(partitions),
-            turn: tokio::sync::Mutex::default(),
+            turn: futures::lock::Mutex::new(()),
             side: self.side,
             pool,
         })

@@ -48,8 +48,10 @@ pub fn bench() -> Result<()> {
         machine(&[]),
         PATIENCE.as_secs()
     );
-    for number in 1..=12 {
-        let question = format!("q{number:02}");
+    // What the peers do not write in time is compared for a part of the trips.
+    let part = ("12, of a fortieth of the trips".to_owned(), "q12part".to_owned());
+    let all = (1..=12).map(|number| (number.to_string(), format!("q{number:02}")));
+    for (number, question) in all.chain([part]) {
         let (ours, rows) = twinlake(&data, &questions, &results, &question)?;
         let mut cells = Vec::new();
         let (mut best, mut answers) = (f64::INFINITY, Vec::new());
