@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use datafusion::catalog::{CatalogProvider as _, MemoryCatalogProviderList};
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryPool, TrackConsumersPool, UnboundedMemoryPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use twinlake_contracts::{Error, Result};
@@ -16,6 +18,7 @@ use twinlake_lake::Lake;
 use crate::arguments::NamedArguments;
 use crate::catalog::LakeCatalog;
 use crate::files::FileTables;
+use crate::memory::QueryMemory;
 use crate::micro_batch::MicroBatches;
 use crate::remote::Remote;
 use crate::scan_pieces::ScanPieces;
@@ -77,12 +80,14 @@ impl Engine {
 
     /// An engine with bounds.
     pub fn with_options(lake: Arc<Lake>, options: EngineOptions) -> Result<Arc<Self>> {
-        let mut builder = RuntimeEnvBuilder::new();
-        if let Some(limit) = options.memory_limit_bytes {
-            let consumers = NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(NonZeroUsize::MIN);
-            let pool = TrackConsumersPool::new(FairSpillPool::new(limit), consumers);
-            builder = builder.with_memory_pool(Arc::new(pool));
-        }
+        let pool: Arc<dyn MemoryPool> = match options.memory_limit_bytes {
+            Some(limit) => {
+                let consumers = NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(NonZeroUsize::MIN);
+                Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), consumers))
+            }
+            None => Arc::new(UnboundedMemoryPool::default()),
+        };
+        let builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(QueryMemory::new(pool)));
         let runtime = builder.build_arc().map_err(|error| crate::to_error(error, &[]))?;
         Ok(Self::build(lake, options, runtime))
     }

@@ -25,6 +25,7 @@ mod geo_parquet;
 #[cfg(test)]
 mod join_pruning_tests;
 mod lineage;
+mod memory;
 mod meta_schemas;
 mod micro_batch;
 pub mod output;
