@@ -20,12 +20,15 @@
 
 mod columns;
 pub mod demand;
+mod edges;
 mod functions;
+mod graph;
 mod lineage;
 mod live;
 mod meta;
 mod model;
 mod nearest;
+mod relation;
 mod road_graph;
 mod run_job;
 mod run_record;
@@ -39,11 +42,13 @@ mod table;
 mod tests;
 mod twins;
 mod view;
+mod ways;
 
 pub use model::{
-    DemandBinding, KNOWN_TIME, MapBinding, ORIGIN, Property, PropertyType, Relation, SCENARIO,
+    DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
 };
+pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
 pub use scenario::{Override, Scenario, ScenarioFile};
 pub use twins::Twins;

@@ -24,14 +24,14 @@ use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::FieldMetadata;
 use datafusion::logical_expr::{
-    EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, cast, lit,
-    when,
+    EmptyRelation, Expr, ExprFunctionExt, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
+    SortExpr, cast, lit, when,
 };
 use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, timestamp_type};
 
 use crate::Twins;
 use crate::live::LiveTable;
-use crate::model::{KNOWN_TIME, Property, TwinModel, VALID_TIME};
+use crate::model::{KNOWN_TIME, Lifecycle, Property, TwinModel, VALID_TIME};
 use crate::nearest::{DISTANCE_M, KEY, NearestFunction, Targets};
 use crate::scenario::{Override, Scenario};
 use crate::simulated;
@@ -95,6 +95,9 @@ impl StatePlanner<'_> {
         };
         plan = plan.project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
         plan = self.derived(model, plan, &HashSet::new())?;
+        if !history {
+            plan = self.alive(model, plan)?;
+        }
         // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
         if let Some(scenario) = self.view.scenario.as_ref()
             && (model.map.is_some() || !history)
@@ -195,6 +198,21 @@ impl StatePlanner<'_> {
         plan.project(columns)
     }
 
+    /// The instances whose last reading does not say that it was their last.
+    fn alive(&self, model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilder> {
+        let Some(lifecycle) = &model.lifecycle else { return Ok(plan) };
+        let ended = self.ended(model, lifecycle, plan.schema())?;
+        plan.filter(ended.is_not_true())
+    }
+
+    fn ended(&self, model: &TwinModel, lifecycle: &Lifecycle, schema: &DFSchema) -> Result<Expr> {
+        self.expression(
+            &lifecycle.ended_when,
+            schema,
+            &format!("the lifecycle of twin model '{}'", model.name),
+        )
+    }
+
     /// The rows with a scenario's overrides, one after the other, as `CASE WHEN` over the base.
     fn overridden(
         &self,
@@ -249,8 +267,9 @@ impl StatePlanner<'_> {
         wanted: &HashSet<String>,
     ) -> Result<LogicalPlanBuilder> {
         for (name, relation) in &model.relations {
+            let Some(nearest) = relation.nearest() else { continue };
             let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
-            let asked = wanted.contains(&relation.key_column) || wanted.contains(&relation.distance_column);
+            let asked = wanted.contains(nearest.key_column) || wanted.contains(nearest.distance_column);
             let targets = if self.stand_in {
                 let none = Targets::new(
                     &BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()),
@@ -258,35 +277,35 @@ impl StatePlanner<'_> {
                 );
                 Some(Arc::new(none.map_err(through)?))
             } else if asked {
-                self.twins.targets(self.session, &relation.twin).await?
+                self.twins.targets(&relation.twin).await?
             } else {
                 None
             };
             let Some(targets) = targets else {
-                let key = null(&relation.key_kind.data_type())?.alias(&relation.key_column);
-                let distance = null(&DataType::Float64)?.alias(&relation.distance_column);
+                let key = null(&relation.key_kind.data_type())?.alias(nearest.key_column);
+                let distance = null(&DataType::Float64)?.alias(nearest.distance_column);
                 plan = plan.project(all.into_iter().chain([key, distance]))?;
                 continue;
             };
-            let heading = match &relation.heading {
+            let heading = match nearest.heading {
                 Some(heading) => named(heading),
                 None => null(&DataType::Float64)?,
             };
-            let function = ScalarUDF::from(NearestFunction::new(name, targets, relation.nearest_within_m));
+            let function = ScalarUDF::from(NearestFunction::new(name, targets, nearest.within_m));
             // A null position is not looked up, and nothing is found for it.
             let position = match &relation.condition {
-                None => named(&relation.geometry),
+                None => named(nearest.geometry),
                 Some(sql) => {
                     let place = format!("relation '{name}' of twin model '{}'", model.name);
                     let holds = self.expression(sql, plan.schema(), &place)?;
-                    when(holds, named(&relation.geometry)).end()?
+                    when(holds, named(nearest.geometry)).end()?
                 }
             };
             let found = format!("__{name}");
             plan = plan
                 .project(all.iter().cloned().chain([function.call(vec![position, heading]).alias(&found)]))?;
-            let key = get_field(named(&found), KEY).alias(&relation.key_column);
-            let distance = get_field(named(&found), DISTANCE_M).alias(&relation.distance_column);
+            let key = get_field(named(&found), KEY).alias(nearest.key_column);
+            let distance = get_field(named(&found), DISTANCE_M).alias(nearest.distance_column);
             plan = plan.project(all.into_iter().chain([key, distance]))?;
         }
         Ok(plan)
@@ -320,7 +339,15 @@ pub(crate) fn check_expressions(
             let place = format!("relation '{name}' of twin model '{}'", model.name);
             planner.expression(sql, plan.schema(), &place)?;
         }
+        if let Some(sql) = &relation.weight {
+            let place = format!("the weight of relation '{name}' of twin model '{}'", model.name);
+            let weight = planner.expression(sql, plan.schema(), &place)?;
+            if !weight.get_type(plan.schema())?.is_numeric() {
+                return Err(through(Error::config(format!("{place}: '{sql}' is not a number"))));
+            }
+        }
     }
+    plan = planner.alive(model, plan)?;
     if let Some(scenario) = &view.scenario {
         plan = planner.overridden(model, plan, scenario)?;
     }

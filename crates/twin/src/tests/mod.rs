@@ -1,8 +1,11 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod plant;
 mod present;
+mod relations;
 mod scenarios;
 mod simulations;
+mod slt;
 mod states;
 
 use std::sync::Arc;
@@ -74,10 +77,14 @@ struct Reading {
 
 impl City {
     async fn new() -> Self {
+        Self::with(models(), scenarios()).await
+    }
+
+    async fn with(models: Vec<(String, String)>, scenarios: Vec<(String, String)>) -> Self {
         let folder = TempDir::new().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
         let engine = Engine::new(lake.clone());
-        let twins = Twins::load(&engine, models(), scenarios()).unwrap();
+        let twins = Twins::load(&engine, models, scenarios).unwrap();
         Self { _folder: folder, lake, engine, twins }
     }
 
