@@ -18,8 +18,10 @@
 //! shown in `simulated.rs`, one computation an equal run in `runs.rs`, the demand and its equations in
 //! [`demand`].
 
+mod between;
 mod columns;
 pub mod demand;
+mod diff;
 mod edges;
 mod functions;
 mod graph;

@@ -91,22 +91,35 @@ impl StatePlanner<'_> {
                 return empty(&model.schema());
             };
             let plan = self.stored(model, name, provider)?;
-            if model.map.is_some() || !history { fold(model, plan)? } else { plan }
+            if model.map.is_some() || !history { fold(model, plan, &[&model.key])? } else { plan }
         };
         plan = plan.project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
-        plan = self.derived(model, plan, &HashSet::new())?;
+        // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
+        let overridden = model.map.is_some() || !history;
+        plan = self.seen(model, plan, history, overridden, wanted).await?;
+        plan.project(final_columns(model))?.build()
+    }
+
+    /// What is seen of stored rows: with derived properties, without what has ended, with overrides, relations and runs.
+    pub(crate) async fn seen(
+        &self,
+        model: &TwinModel,
+        plan: LogicalPlanBuilder,
+        history: bool,
+        overridden: bool,
+        wanted: &HashSet<String>,
+    ) -> Result<LogicalPlanBuilder> {
+        let mut plan = self.derived(model, plan, &HashSet::new())?;
         if !history {
             plan = self.alive(model, plan)?;
         }
-        // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
         if let Some(scenario) = self.view.scenario.as_ref()
-            && (model.map.is_some() || !history)
+            && overridden
         {
             plan = self.overridden(model, plan, scenario)?;
         }
         plan = self.related(model, plan, wanted).await?;
-        plan = simulated::add(self, model, plan, history, wanted).await?;
-        plan.project(final_columns(model))?.build()
+        simulated::add(self, model, plan, history, wanted).await
     }
 
     /// The newest snapshot of one of the model's tables; `None` while there is none.
@@ -122,7 +135,7 @@ impl StatePlanner<'_> {
     }
 
     /// The table's rows that are in view, as properties (without the derived ones), times and log sequence.
-    fn stored(
+    pub(crate) fn stored(
         &self,
         model: &TwinModel,
         name: &TableName,
@@ -194,7 +207,7 @@ impl StatePlanner<'_> {
                 _ => named(name),
             });
         }
-        columns.extend([VALID_TIME, KNOWN_TIME, TOUCHED].map(named));
+        columns.extend(beside(model, &plan));
         plan.project(columns)
     }
 
@@ -237,7 +250,7 @@ impl StatePlanner<'_> {
                     None => named(name),
                 });
             }
-            columns.extend([VALID_TIME, KNOWN_TIME].map(named));
+            columns.extend(beside(model, &plan).into_iter().filter(|column| *column != named(TOUCHED)));
             columns.push(named(TOUCHED).or(holds).alias(TOUCHED));
             plan = plan.project(columns)?;
         }
@@ -367,8 +380,18 @@ pub(crate) fn empty(schema: &SchemaRef) -> Result<LogicalPlan> {
     Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }))
 }
 
-/// One row a key: see the module's documentation.
-fn fold(model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilder> {
+/// The columns of a plan that are no properties.
+fn beside(model: &TwinModel, plan: &LogicalPlanBuilder) -> Vec<Expr> {
+    let columns = plan.schema().fields().iter().map(|field| field.name());
+    columns.filter(|name| !model.properties.contains_key(*name)).map(|name| named(name)).collect()
+}
+
+/// One row for each value of `columns`: see the module's documentation.
+pub(crate) fn fold(
+    model: &TwinModel,
+    plan: LogicalPlanBuilder,
+    columns: &[&str],
+) -> Result<LogicalPlanBuilder> {
     let latest = |name: &str| SortExpr::new(named(name), false, false);
     let mut order: Vec<SortExpr> = [VALID_TIME, KNOWN_TIME, LOG_SEQUENCE].map(latest).into();
     order.extend(
@@ -380,13 +403,16 @@ fn fold(model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilde
             })
             .map(|(name, _)| latest(name)),
     );
-    let rank = row_number().partition_by(vec![named(&model.key)]).order_by(order).build()?;
+    let rank = row_number()
+        .partition_by(columns.iter().map(|column| named(column)).collect())
+        .order_by(order)
+        .build()?;
     // At most 1, not equal to 1: the optimiser knows that shape as the first of each group.
     plan.window([rank.alias(RANK)])?.filter(named(RANK).lt_eq(lit(1_u64)))
 }
 
 /// The stored properties and the two times.
-fn keep(model: &TwinModel) -> Vec<Expr> {
+pub(crate) fn keep(model: &TwinModel) -> Vec<Expr> {
     let stored = model.properties.iter().filter(|(_, property)| property.sql.is_none());
     stored.map(|(name, _)| named(name)).chain([VALID_TIME, KNOWN_TIME].map(named)).collect()
 }

@@ -18,7 +18,9 @@ use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, f
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
+use crate::between::TwinBetween;
 use crate::columns;
+use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
 use crate::functions::{Simulate, TwinAt};
 use crate::live::Live;
@@ -393,7 +395,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// `twin_at(…)` in that tense.
-fn tense_call(model: &str, tense: &Tense) -> String {
+pub(crate) fn tense_call(model: &str, tense: &Tense) -> String {
     let instant = |us: Option<i64>| us.map_or_else(|| "NULL".to_owned(), |us| quoted(&format_us(us)));
     let mut arguments = vec![quoted(model), instant(tense.as_of_us)];
     if tense.known_at_us.is_some() {
@@ -454,6 +456,8 @@ impl Extension for TwinExtension {
             .ok_or_else(|| through(Error::internal(format!("a session without the catalog '{CATALOG}'"))))?;
         catalog.register_schema(TWIN_SCHEMA, Arc::new(TwinSchema(twins.clone())))?;
         context.register_udtf("twin_at", Arc::new(TwinAt(twins.clone())));
+        context.register_udtf("twin_between", Arc::new(TwinBetween(twins.clone())));
+        context.register_udtf("scenario_diff", Arc::new(ScenarioDiff(twins.clone())));
         context.register_udtf("twin_reach", Arc::new(TwinReach(twins.clone())));
         context.register_udtf("twin_path", Arc::new(TwinPath(twins.clone())));
         context.register_udtf("simulate", Arc::new(Simulate(twins.clone())));

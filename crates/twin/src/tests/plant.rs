@@ -140,7 +140,7 @@ pub(super) struct MachineReading {
 }
 
 /// 2026-01-01T00:00:00Z.
-const YEAR_US: i64 = 1_767_225_600_000_000;
+pub(super) const YEAR_US: i64 = 1_767_225_600_000_000;
 
 pub(super) fn reading(machine: i64, at_s: i64, state: &'static str, temperature_c: f64) -> MachineReading {
     MachineReading { machine, at_s, known_s: at_s + 1, state, temperature_c }
