@@ -8,7 +8,10 @@
 //! - A [`Scenario`] forks the city at an instant and costs its overrides.
 //! - `simulate(operator, scenario => …)` freezes the city in that tense, runs an operator, lands its rows in the lake
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
-//! - `meta.twin_models`, `meta.twin_properties`, `meta.scenarios`, `meta.runs` say what there is.
+//! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
+//! - `twin.relations` holds the edges between all instances; `twin_reach` and `twin_path` follow them.
+//! - `scenario_diff(a, b)` tells where two scenarios differ.
+//! - `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`, `meta.runs` say what there is.
 //!
 //! The four columns of every twin row: `valid_time` (since when the state holds; null on a map, which has no time),
 //! `known_time` (when that became known here), `origin` (`observed`, `forecast`, `simulated`) and `scenario` (the
@@ -25,11 +28,13 @@ mod diff;
 mod edges;
 mod functions;
 mod graph;
+mod keyed;
 mod lineage;
 mod live;
 mod meta;
 mod model;
 mod nearest;
+mod point;
 mod relation;
 mod road_graph;
 mod run_job;

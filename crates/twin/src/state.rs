@@ -30,6 +30,7 @@ use datafusion::logical_expr::{
 use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, timestamp_type};
 
 use crate::Twins;
+use crate::keyed::{HIT, Keyed, KeyedFunction};
 use crate::live::LiveTable;
 use crate::model::{KNOWN_TIME, Lifecycle, Property, TwinModel, VALID_TIME};
 use crate::nearest::{DISTANCE_M, KEY, NearestFunction, Targets};
@@ -235,6 +236,12 @@ impl StatePlanner<'_> {
     ) -> Result<LogicalPlanBuilder> {
         let mut set: HashSet<&str> = HashSet::new();
         for change in scenario.overrides_of(&model.name) {
+            if let Some(keyed) = &change.keyed {
+                let properties = model.properties.keys().map(String::as_str);
+                set.extend(properties.filter(|name| keyed.properties().any(|own| own == *name)));
+                plan = looked_up(model, plan, keyed)?;
+                continue;
+            }
             let place = format!("scenario '{}'", scenario.name);
             let holds = match &change.condition {
                 Some(sql) => coalesce(vec![self.expression(sql, plan.schema(), &place)?, lit(false)]),
@@ -380,6 +387,26 @@ pub(crate) fn empty(schema: &SchemaRef) -> Result<LogicalPlan> {
     Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }))
 }
 
+/// The rows with the overrides that are given by key.
+fn looked_up(model: &TwinModel, plan: LogicalPlanBuilder, keyed: &Arc<Keyed>) -> Result<LogicalPlanBuilder> {
+    const FOUND: &str = "__overrides";
+    let own = beside(model, &plan);
+    let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let function = ScalarUDF::from(KeyedFunction::new(Arc::clone(keyed)));
+    let plan = plan.project(all.into_iter().chain([function.call(vec![named(&model.key)]).alias(FOUND)]))?;
+    let mut columns = Vec::new();
+    for name in model.properties.keys() {
+        columns.push(if keyed.properties().any(|own| own == *name) {
+            coalesce(vec![get_field(named(FOUND), name.as_str()), named(name)]).alias(name)
+        } else {
+            named(name)
+        });
+    }
+    columns.extend(own.into_iter().filter(|column| *column != named(TOUCHED)));
+    columns.push(named(TOUCHED).or(coalesce(vec![get_field(named(FOUND), HIT), lit(false)])).alias(TOUCHED));
+    plan.project(columns)
+}
+
 /// The columns of a plan that are no properties.
 fn beside(model: &TwinModel, plan: &LogicalPlanBuilder) -> Vec<Expr> {
     let columns = plan.schema().fields().iter().map(|field| field.name());
@@ -428,7 +455,7 @@ fn stored_schema(model: &TwinModel) -> Result<DFSchema> {
 }
 
 /// The model's columns in order, geometries with their reference system.
-fn final_columns(model: &TwinModel) -> Vec<Expr> {
+pub(crate) fn final_columns(model: &TwinModel) -> Vec<Expr> {
     let column = |field: &Arc<Field>| {
         let column = named(field.name());
         if field.metadata().is_empty() {

@@ -27,6 +27,7 @@ use crate::live::Live;
 use crate::meta::MetaTable;
 use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
+use crate::point::Chain;
 use crate::runs::{RunTable, Simulations};
 use crate::scenario::Scenario;
 use crate::state::{StatePlanner, check_expressions, named};
@@ -50,10 +51,12 @@ pub struct Twins {
     targets: Mutex<HashMap<String, (Stamp, Arc<Targets>)>>,
     /// The present of models that are kept in memory.
     present: RwLock<HashMap<String, Arc<Live>>>,
+    /// How rows of the present become what is shown.
+    pub(crate) chains: RwLock<HashMap<String, Arc<Chain>>>,
 }
 
 /// What a cached index was made from: version and bytes of fresh rows.
-type Stamp = (u64, usize);
+pub(crate) type Stamp = (u64, usize);
 
 impl std::fmt::Debug for Twins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,6 +94,7 @@ impl Twins {
             runs: RunTable::default(),
             targets: Mutex::default(),
             present: RwLock::default(),
+            chains: RwLock::default(),
         });
         for (name, model) in &twins.models {
             let placed = |error: Error, texts: Vec<&str>| match files.get(name) {
@@ -129,9 +133,28 @@ impl Twins {
                 TomlFile::new(file, text).placed(error, texts.map(String::as_str))
             })?;
         }
+        self.put(&scenario);
+        Ok(scenario)
+    }
+
+    /// Adds a scenario that was not written as a file, or replaces the one of the same name; queries see it from now on. Its
+    /// name is not checked, its SQL is.
+    pub fn put_scenario(&self, scenario: Scenario) -> Result<Arc<Scenario>> {
+        let scenario = Arc::new(scenario);
+        for change in &scenario.overrides {
+            self.model(&change.twin)?;
+        }
+        let view = View::new(&Tense::default(), Some(scenario.clone()));
+        for model in self.models.values() {
+            self.check(&view, model)?;
+        }
+        self.put(&scenario);
+        Ok(scenario)
+    }
+
+    fn put(&self, scenario: &Arc<Scenario>) {
         let mut scenarios = self.scenarios.write().unwrap_or_else(PoisonError::into_inner);
         scenarios.insert(scenario.name.clone(), scenario.clone());
-        Ok(scenario)
     }
 
     /// Checks the SQL of a model, and of the scenario in view over it.

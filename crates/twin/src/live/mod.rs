@@ -33,7 +33,7 @@ use crate::model::{PropertyType, TwinModel};
 use crate::view::{back, through};
 
 /// How often versions of other processes are looked for when nobody asks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The present of one model.
 #[derive(Debug)]
@@ -53,9 +53,12 @@ struct Inner {
 
 /// What is asked of the present.
 #[derive(Debug, Clone, PartialEq)]
-enum Wanted {
+pub(crate) enum Wanted {
+    /// All instances.
     All,
+    /// Those of these keys, as texts.
     Keys(Vec<String>),
+    /// Those that may lie in a box.
     Within(Extent),
 }
 
@@ -106,6 +109,11 @@ impl Live {
     /// The state with everything that a query of the table would see now.
     async fn caught_up<'a>(&self, inner: &'a mut Option<Inner>) -> Result<&'a mut Inner> {
         self.table.look().await?;
+        self.with_what_was_told(inner).await
+    }
+
+    /// The state with everything that the table has told: the rows of this process, and those of others as of the last look.
+    async fn with_what_was_told<'a>(&self, inner: &'a mut Option<Inner>) -> Result<&'a mut Inner> {
         loop {
             let now = match inner.take() {
                 Some(now) => now,
@@ -134,10 +142,27 @@ impl Live {
         inner.as_mut().ok_or_else(|| twinlake_contracts::Error::internal("a state without a beginning"))
     }
 
+    /// The columns that are held: stored properties and the two times.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Shape::new(&self.model).schema
+    }
+
+    /// Rows of [`Live::schema`] as a query of the table would see them now.
     async fn read(&self, wanted: &Wanted) -> Result<Vec<RecordBatch>> {
+        self.read_after(wanted, true).await
+    }
+
+    /// As they are in memory: the rows of this process, and those of others as of the last look, at most [`LOOK_EVERY`] ago.
+    pub(crate) async fn read_now(&self, wanted: &Wanted) -> Result<Vec<RecordBatch>> {
+        self.read_after(wanted, false).await
+    }
+
+    async fn read_after(&self, wanted: &Wanted, look: bool) -> Result<Vec<RecordBatch>> {
         let mut inner = self.inner.lock().await;
+        let caught_up =
+            if look { self.caught_up(&mut inner).await } else { self.with_what_was_told(&mut inner).await };
         // What fails in the middle is begun anew by the next one who asks.
-        let now = match self.caught_up(&mut inner).await {
+        let now = match caught_up {
             Ok(now) => now,
             Err(error) => {
                 *inner = None;

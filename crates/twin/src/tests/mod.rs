@@ -1,7 +1,9 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod forks;
 mod laws;
 mod plant;
+mod points;
 mod present;
 mod relations;
 mod scenarios;
@@ -57,7 +59,7 @@ at = "2018-10-09T04:33:00Z"
 
 /// A lake with the shipped models over it.
 struct City {
-    _folder: TempDir,
+    folder: TempDir,
     lake: Arc<Lake>,
     engine: Arc<Engine>,
     twins: Arc<Twins>,
@@ -86,7 +88,7 @@ impl City {
         let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
         let engine = Engine::new(lake.clone());
         let twins = Twins::load(&engine, models, scenarios).unwrap();
-        Self { _folder: folder, lake, engine, twins }
+        Self { folder, lake, engine, twins }
     }
 
     /// The same lake as another process finds it.
