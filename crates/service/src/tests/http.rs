@@ -224,6 +224,31 @@ async fn twins_are_listed_and_found_by_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_memory_and_from_the_lake_comes_the_same_answer() {
+    let town = Town::open().await;
+    let paths = [
+        "/v1/twins/vehicle/22/1095",
+        "/v1/twins/vehicle/40%2FH%C3%A4meentie%201",
+        "/v1/twins/vehicle/22/1095?scenario=standstill",
+        "/v1/twins/vehicle/22/1095?as_of=2018-10-09T04:32:53Z",
+        "/v1/twins/vehicle/22/1096",
+        "/v1/twins/road_segment/1",
+        "/v1/twins/road_segment/first",
+    ];
+    let mut before = Vec::new();
+    for path in paths {
+        before.push(get(&town, path).await);
+    }
+    town.twins.keep_present().unwrap();
+    let (sql, direct) =
+        (before[0].1["state"].clone(), town.twins.present_of("vehicle", "22/1095").await.unwrap());
+    assert!(direct.is_some_and(|rows| rows.num_rows() == 1), "it is read from memory: {sql}");
+    for (path, before) in paths.iter().zip(before) {
+        assert_eq!(get(&town, path).await, before, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_twins_are_not_found_with_a_suggestion() {
     let town = Town::open().await;
     for (path, status, detail) in [
