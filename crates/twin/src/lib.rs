@@ -26,6 +26,7 @@ mod columns;
 pub mod demand;
 mod diff;
 mod edges;
+mod events;
 mod functions;
 mod graph;
 mod keyed;
@@ -51,6 +52,7 @@ mod twins;
 mod view;
 mod ways;
 
+pub use events::{EventRule, EventStep, Events, Severity};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,

@@ -26,7 +26,7 @@ use twinlake_contracts::{Error, Result};
 use twinlake_query::SessionSettings;
 
 use crate::Twins;
-use crate::live::{LOOK_EVERY, Live, Wanted};
+use crate::live::{LOOK_EVERY, Shape, Wanted};
 use crate::model::{PropertyType, TwinModel};
 use crate::state::{StatePlanner, TOUCHED, final_columns, keep, named};
 use crate::table::plan_unoptimised;
@@ -73,17 +73,12 @@ impl Twins {
 
     async fn present(&self, model: &Arc<TwinModel>, wanted: &Wanted) -> Result<Option<RecordBatch>> {
         let Some(live) = self.live(model) else { return Ok(None) };
-        let chain = self.chain(model, &live).await?;
-        let Some((columns, steps)) = &chain.steps else { return Ok(None) };
-        let rows = live.read_now(wanted).await?;
-        let rows = concat_batches(&live.schema(), &rows)?;
-        let places: Vec<usize> =
-            columns.iter().map(|name| rows.schema().index_of(name)).collect::<std::result::Result<_, _>>()?;
-        let mut rows = rows.project(&places)?;
-        for step in steps {
-            rows = step.take(&rows).map_err(back)?;
+        let chain = self.chain(model).await?;
+        if chain.steps.is_none() {
+            return Ok(None);
         }
-        Ok(Some(rows))
+        let rows = live.read_now(wanted).await?;
+        chain.shown(&concat_batches(&live.schema(), &rows)?)
     }
 
     /// The versions of the tables, beside the model's own, that its states depend on.
@@ -95,7 +90,7 @@ impl Twins {
         others.chain(runs).map(stamp).collect()
     }
 
-    async fn chain(&self, model: &Arc<TwinModel>, live: &Live) -> Result<Arc<Chain>> {
+    async fn chain(&self, model: &Arc<TwinModel>) -> Result<Arc<Chain>> {
         let known = {
             let chains = self.chains.read().unwrap_or_else(PoisonError::into_inner);
             chains.get(&model.name).cloned()
@@ -122,7 +117,7 @@ impl Twins {
             _ => Arc::new(Chain {
                 stamps: stamps.clone(),
                 looked_at: Instant::now(),
-                steps: self.steps(model, live).await.map_err(back)?,
+                steps: self.steps(model).await.map_err(back)?,
             }),
         };
         let chain = match Arc::try_unwrap(steps) {
@@ -135,16 +130,12 @@ impl Twins {
         Ok(chain)
     }
 
-    async fn steps(
-        &self,
-        model: &TwinModel,
-        live: &Live,
-    ) -> datafusion::error::Result<Option<(Vec<String>, Vec<Step>)>> {
+    async fn steps(&self, model: &TwinModel) -> datafusion::error::Result<Option<(Vec<String>, Vec<Step>)>> {
         let session = self.engine().and_then(|engine| engine.session(SessionSettings::default()));
         let state = session.map_err(crate::view::through)?.context().state();
         let view = View::default();
         let planner = StatePlanner { twins: self, session: &state, view: &view, stand_in: false };
-        let stored = MemTable::try_new(live.schema(), vec![Vec::new()])?;
+        let stored = MemTable::try_new(Shape::new(model).schema, vec![Vec::new()])?;
         let plan = LogicalPlanBuilder::scan("present", provider_as_source(Arc::new(stored)), None)?
             .project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
         let wanted: HashSet<String> =
@@ -201,6 +192,28 @@ fn chain_of(plan: &Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Option<(
     steps.reverse();
     let columns = node.schema().fields().iter().map(|field| field.name().clone()).collect();
     Ok(Some((columns, steps)))
+}
+
+/// What is shown of stored rows of a model ([`Shape::schema`]); `None` when that needs more than the rows.
+pub(crate) async fn take_steps(
+    twins: &Twins,
+    model: &Arc<TwinModel>,
+    rows: &RecordBatch,
+) -> Result<Option<RecordBatch>> {
+    twins.chain(model).await?.shown(rows)
+}
+
+impl Chain {
+    fn shown(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let Some((columns, steps)) = &self.steps else { return Ok(None) };
+        let places: Vec<usize> =
+            columns.iter().map(|name| rows.schema().index_of(name)).collect::<std::result::Result<_, _>>()?;
+        let mut rows = rows.project(&places)?;
+        for step in steps {
+            rows = step.take(&rows).map_err(back)?;
+        }
+        Ok(Some(rows))
+    }
 }
 
 impl Step {

@@ -22,6 +22,7 @@ use crate::between::TwinBetween;
 use crate::columns;
 use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
+use crate::events::Events;
 use crate::functions::{Simulate, TwinAt};
 use crate::live::Live;
 use crate::meta::MetaTable;
@@ -53,6 +54,8 @@ pub struct Twins {
     present: RwLock<HashMap<String, Arc<Live>>>,
     /// How rows of the present become what is shown.
     pub(crate) chains: RwLock<HashMap<String, Arc<Chain>>>,
+    /// The events, if rules are watched.
+    pub(crate) events: RwLock<Option<Arc<Events>>>,
 }
 
 /// What a cached index was made from: version and bytes of fresh rows.
@@ -95,6 +98,7 @@ impl Twins {
             targets: Mutex::default(),
             present: RwLock::default(),
             chains: RwLock::default(),
+            events: RwLock::default(),
         });
         for (name, model) in &twins.models {
             let placed = |error: Error, texts: Vec<&str>| match files.get(name) {

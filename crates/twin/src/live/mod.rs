@@ -27,7 +27,7 @@ use twinlake_lake::{Following, LakeTable, TableChange};
 use twinlake_query::{Engine, SessionSettings};
 
 use self::grid::Extent;
-use self::readings::{Shape, readings};
+pub(crate) use self::readings::{Shape, readings};
 use self::state::State;
 use crate::model::{PropertyType, TwinModel};
 use crate::view::{back, through};
@@ -72,9 +72,11 @@ impl Live {
     pub(crate) async fn keep(this: Weak<Self>) -> Result<()> {
         loop {
             let Some(live) = this.upgrade() else { return Ok(()) };
+            // Not behind the lock: who reads does not wait for storage.
+            live.table.look().await?;
             let woken = {
                 let mut inner = live.inner.lock().await;
-                live.caught_up(&mut inner).await?.following.woken()
+                live.with_what_was_told(&mut inner).await?.following.woken()
             };
             drop(live);
             // Rows of other processes are looked for even if nothing of this one happens.
@@ -104,12 +106,6 @@ impl Live {
             "state in memory"
         );
         Ok(Inner { following, shape, state })
-    }
-
-    /// The state with everything that a query of the table would see now.
-    async fn caught_up<'a>(&self, inner: &'a mut Option<Inner>) -> Result<&'a mut Inner> {
-        self.table.look().await?;
-        self.with_what_was_told(inner).await
     }
 
     /// The state with everything that the table has told: the rows of this process, and those of others as of the last look.
@@ -158,11 +154,12 @@ impl Live {
     }
 
     async fn read_after(&self, wanted: &Wanted, look: bool) -> Result<Vec<RecordBatch>> {
+        if look {
+            self.table.look().await?;
+        }
         let mut inner = self.inner.lock().await;
-        let caught_up =
-            if look { self.caught_up(&mut inner).await } else { self.with_what_was_told(&mut inner).await };
         // What fails in the middle is begun anew by the next one who asks.
-        let now = match caught_up {
+        let now = match self.with_what_was_told(&mut inner).await {
             Ok(now) => now,
             Err(error) => {
                 *inner = None;
@@ -179,15 +176,17 @@ impl Live {
     /// How many rows are held, shown or overtaken.
     #[cfg(test)]
     pub(crate) async fn rows_held(&self) -> Result<usize> {
+        self.table.look().await?;
         let mut inner = self.inner.lock().await;
-        Ok(self.caught_up(&mut inner).await?.state.rows_held())
+        Ok(self.with_what_was_told(&mut inner).await?.state.rows_held())
     }
 
     /// How many instances there are.
     #[cfg(test)]
     pub(crate) async fn len(&self) -> Result<usize> {
+        self.table.look().await?;
         let mut inner = self.inner.lock().await;
-        Ok(self.caught_up(&mut inner).await?.state.len())
+        Ok(self.with_what_was_told(&mut inner).await?.state.len())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod events;
 mod forks;
 mod laws;
 mod plant;
