@@ -114,7 +114,8 @@ fn readings(vehicles: &[u64], serial: u64) -> Result<RecordBatch, Failure> {
         places.append_value(wkb);
     }
     let times = || {
-        let times: TimestampMicrosecondArray = serials().map(|number| Some(START_US + number as i64)).collect();
+        let times: TimestampMicrosecondArray =
+            serials().map(|number| Some(START_US + number as i64)).collect();
         Arc::new(times.with_timezone("UTC")) as ArrayRef
     };
     let number = |name: &str| Field::new(name, DataType::Float64, true);
@@ -135,7 +136,9 @@ fn readings(vehicles: &[u64], serial: u64) -> Result<RecordBatch, Failure> {
         ),
         (
             Field::new("mode", DataType::Utf8, true),
-            Arc::new(serials().map(|n| Some(["bus", "tram", "metro"][n as usize % 3])).collect::<StringArray>()),
+            Arc::new(
+                serials().map(|n| Some(["bus", "tram", "metro"][n as usize % 3])).collect::<StringArray>(),
+            ),
         ),
         (Field::new(INGESTED_AT, timestamp_type(), true), times()),
         (
@@ -148,8 +151,7 @@ fn readings(vehicles: &[u64], serial: u64) -> Result<RecordBatch, Failure> {
 }
 
 async fn table(lake: &Arc<Lake>, name: &str, rows: &RecordBatch) -> Result<Arc<dyn TableWriter>, Failure> {
-    let spec =
-        TableSpec { name: TableName::parse(name)?, schema: rows.schema(), description: String::new() };
+    let spec = TableSpec { name: TableName::parse(name)?, schema: rows.schema(), description: String::new() };
     Ok(lake.open_table(spec).await?)
 }
 
@@ -214,7 +216,11 @@ impl Town {
         if first.is_none_or(|rows| rows.num_rows() != 1) {
             return Err("the first vehicle is not there".into());
         }
-        note(&format!("{} twins were in memory {:.1} s after the process began to read them from the lake.", self.count, ms(start) / 1e3));
+        note(&format!(
+            "{} twins were in memory {:.1} s after the process began to read them from the lake.",
+            self.count,
+            ms(start) / 1e3
+        ));
         Ok(())
     }
 
@@ -243,7 +249,13 @@ impl Town {
                 return Err(format!("{rows} rows: {sql}").into());
             }
         }
-        case("one twin by its key", "SQL in process", "reads", 300.0 / start.elapsed().as_secs_f64(), latencies);
+        case(
+            "one twin by its key",
+            "SQL in process",
+            "reads",
+            300.0 / start.elapsed().as_secs_f64(),
+            latencies,
+        );
         Ok(())
     }
 
@@ -281,7 +293,13 @@ impl Town {
                 return Err(format!("SQL finds {theirs} in a box, the memory does not: {sql}").into());
             }
         }
-        case("a box of 1,000 twins", "SQL in process", "boxes", 200.0 / start.elapsed().as_secs_f64(), latencies);
+        case(
+            "a box of 1,000 twins",
+            "SQL in process",
+            "boxes",
+            200.0 / start.elapsed().as_secs_f64(),
+            latencies,
+        );
         Ok(())
     }
 
@@ -293,7 +311,11 @@ impl Town {
         let mut serial = self.count;
         while serial < self.count + updates {
             let vehicles: Vec<u64> = (0..UPDATE_ROWS).map(|n| mix(serial + n) % self.count).collect();
-            batches.push((vehicles.last().copied().unwrap_or_default(), serial, readings(&vehicles, serial)?));
+            batches.push((
+                vehicles.last().copied().unwrap_or_default(),
+                serial,
+                readings(&vehicles, serial)?,
+            ));
             serial += UPDATE_ROWS;
         }
         let (mut latencies, count, start) = (Vec::new(), batches.len() as u64 * UPDATE_ROWS, Instant::now());
