@@ -102,7 +102,7 @@ impl Graph {
             }
         }
         for from in &mut steps {
-            from.sort_by(|a, b| (a.to, a.relation).cmp(&(b.to, b.relation)));
+            from.sort_by_key(|step| (step.to, step.relation));
         }
         Self { nodes, places, relations, steps }
     }

@@ -147,7 +147,7 @@ impl Twins {
         }
         let names: Vec<Expr> = model.schema().fields().iter().map(|field| named(field.name())).collect();
         let plan = LogicalPlanBuilder::from(plan).project(names)?.build()?;
-        chain_of(&plan_unoptimised(&state, &plan).await?)
+        Ok(chain_of(&plan_unoptimised(&state, &plan).await?))
     }
 }
 
@@ -168,14 +168,14 @@ fn depends_on_the_moment(plan: &LogicalPlan) -> datafusion::error::Result<bool> 
 }
 
 /// The steps of a plan that is nothing but projections and filters over one table.
-fn chain_of(plan: &Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Option<(Vec<String>, Vec<Step>)>> {
+fn chain_of(plan: &Arc<dyn ExecutionPlan>) -> Option<(Vec<String>, Vec<Step>)> {
     let mut steps = Vec::new();
     let mut node = Arc::clone(plan);
     loop {
         let next = match node.children().as_slice() {
             [] => break,
             [child] => Arc::clone(child),
-            _ => return Ok(None),
+            _ => return None,
         };
         if let Some(projection) = node.downcast_ref::<ProjectionExec>() {
             let expressions = projection.expr().iter().map(|one| Arc::clone(&one.expr)).collect();
@@ -185,13 +185,13 @@ fn chain_of(plan: &Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Option<(
         {
             steps.push(Step::Filter(Arc::clone(filter.predicate())));
         } else {
-            return Ok(None);
+            return None;
         }
         node = next;
     }
     steps.reverse();
     let columns = node.schema().fields().iter().map(|field| field.name().clone()).collect();
-    Ok(Some((columns, steps)))
+    Some((columns, steps))
 }
 
 /// What is shown of stored rows of a model ([`Shape::schema`]); `None` when that needs more than the rows.

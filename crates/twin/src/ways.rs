@@ -202,7 +202,7 @@ impl Search {
             let texts: Vec<ArrayRef> = (0..6)
                 .map(|at| cast(batch.column(at), &DataType::Utf8))
                 .collect::<std::result::Result<_, _>>()?;
-            let texts: Vec<&StringArray> = texts.iter().map(|column| column.as_string::<i32>()).collect();
+            let texts: Vec<&StringArray> = texts.iter().map(AsArray::as_string::<i32>).collect();
             let weights = cast(batch.column(6), &DataType::Float64)?;
             let weights = weights.as_primitive::<Float64Type>();
             for row in 0..batch.num_rows() {
@@ -224,13 +224,12 @@ impl Search {
         // A large graph takes a while: not on the runtime's threads.
         let work = move || {
             let graph = Graph::new(&edges, self.direction);
-            let reached = match &self.goal {
-                Some(goal) => graph.way(&self.start, goal, self.measure, self.bounds)?,
-                None => {
-                    let mut all = graph.search(&self.start, None, self.measure, self.bounds)?;
-                    all.remove(0);
-                    all
-                }
+            let reached = if let Some(goal) = &self.goal {
+                graph.way(&self.start, goal, self.measure, self.bounds)?
+            } else {
+                let mut all = graph.search(&self.start, None, self.measure, self.bounds)?;
+                all.remove(0);
+                all
             };
             rows(&self.schema, &reached)
         };

@@ -71,7 +71,8 @@ impl Watch {
     /// The same rule, instance and instant give the same identifier, also after a restart.
     fn event_id(rule: &str, id: &str, at_us: i64) -> String {
         let digest = Sha256::digest(format!("{rule}\n{id}\n{at_us}"));
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        let first = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        format!("{first:016x}")
     }
 
     /// A reading of an instance, taken at `valid_us` and seen at `seen_us`.

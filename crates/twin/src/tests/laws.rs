@@ -120,11 +120,9 @@ proptest! {
             if kept {
                 city.twins.keep_present().unwrap();
             }
-            let text = format!(
-                "name = \"same\"\ndescription = \"A condition that never holds.\"\n[[overrides]]\ntwin = \"vehicle\"\n\
-                 where = \"speed_mps > 100\"\nset = {{ speed_mps = 1.0 }}\n"
-            );
-            city.twins.add_scenario("same.toml", &text).unwrap();
+            let text = "name = \"same\"\ndescription = \"A condition that never holds.\"\n[[overrides]]\ntwin = \"vehicle\"\n\
+                        where = \"speed_mps > 100\"\nset = { speed_mps = 1.0 }\n";
+            city.twins.add_scenario("same.toml", text).unwrap();
             let other = format!(
                 "name = \"other\"\ndescription = \"Some are faster.\"\n[[overrides]]\ntwin = \"vehicle\"\n\
                  where = \"speed_mps > {speed}\"\ncompute = {{ speed_mps = \"speed_mps * 2\" }}\n"

@@ -29,16 +29,16 @@ pub fn bench(folder: &Path, count: u64, report: &mut Report) -> Result<()> {
         return Ok(());
     }
     psql(port, "CREATE EXTENSION postgis")?;
-    psql(port, "CREATE TABLE row (vehicle_id text, x float8, y float8, speed_mps float8)")?;
+    psql(port, "CREATE TABLE positions (vehicle_id text, x float8, y float8, speed_mps float8)")?;
     let input = std::fs::File::open(folder.join("positions.csv"))?;
     let copied =
-        client(port).args(["-c", "COPY row FROM STDIN (FORMAT csv)"]).stdin(Stdio::from(input)).status()?;
+        client(port).args(["-c", "COPY positions FROM STDIN (FORMAT csv)"]).stdin(Stdio::from(input)).status()?;
     if !copied.success() {
         bail!("PostgreSQL does not take the positions");
     }
     for sql in [
         "CREATE TABLE vehicle AS SELECT vehicle_id, speed_mps, 'bus' AS mode, now() AS valid_time, \
-         ST_SetSRID(ST_MakePoint(x, y), 4326) AS geom FROM row",
+         ST_SetSRID(ST_MakePoint(x, y), 4326) AS geom FROM positions",
         "ALTER TABLE vehicle ADD PRIMARY KEY (vehicle_id)",
         "CREATE INDEX ON vehicle USING gist (geom)",
         "VACUUM ANALYZE vehicle",
