@@ -211,9 +211,10 @@ pub(crate) async fn state(
         );
     };
     // The present in memory needs no plan, and no place among the queries.
-    let present = match tense == Tense::default() {
-        true => app.twins.present_of(&model.name, &key).await?,
-        false => None,
+    let present = if tense == Tense::default() {
+        app.twins.present_of(&model.name, &key).await?
+    } else {
+        None
     };
     let (described, batch) = if let Some(batch) = present {
         app.metrics.query("http", "ok");
