@@ -211,11 +211,8 @@ pub(crate) async fn state(
         );
     };
     // The present in memory needs no plan, and no place among the queries.
-    let present = if tense == Tense::default() {
-        app.twins.present_of(&model.name, &key).await?
-    } else {
-        None
-    };
+    let present =
+        if tense == Tense::default() { app.twins.present_of(&model.name, &key).await? } else { None };
     let (described, batch) = if let Some(batch) = present {
         app.metrics.query("http", "ok");
         (columns(&batch.schema()), (batch.num_rows() > 0).then_some(batch))
