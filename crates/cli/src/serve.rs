@@ -1,5 +1,6 @@
 //! `twinlake serve`: the lake behind its doors until Ctrl-C.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use crate::arguments::{Doors, ServeOptions};
 use crate::settings::Settings;
 use crate::town::Town;
 use crate::upkeep::Upkeep;
-use crate::{apply, pipelines};
+use crate::{apply, assets, pipelines};
 
 /// How often twins whose table was not there are looked for.
 const LOOK_FOR_TABLES: Duration = Duration::from_secs(1);
 
 /// A figure of a pipeline.
 type Counter = fn(&twinlake_pipeline::StatsSnapshot) -> u64;
+
+/// The folder of event rules, if there is one where the process works.
+const EVENT_RULES: &str = "schemas/events";
 
 /// The open doors.
 pub struct Doorway {
@@ -98,6 +102,13 @@ impl Doorway {
             vec![(Vec::new(), counted.stats().messages as f64)]
         });
         let present = Present::start(Arc::clone(&town.twins));
+        let rules = Path::new(EVENT_RULES);
+        if rules.is_dir() {
+            let rules = assets::read_folder(rules)?;
+            if !rules.is_empty() {
+                town.twins.watch(rules, town.node.as_deref().unwrap_or("local")).await?;
+            }
+        }
         Ok(Self { service, broker, intake, _present: present })
     }
 

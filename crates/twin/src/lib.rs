@@ -8,7 +8,10 @@
 //! - A [`Scenario`] forks the city at an instant and costs its overrides.
 //! - `simulate(operator, scenario => …)` freezes the city in that tense, runs an operator, lands its rows in the lake
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
-//! - `meta.twin_models`, `meta.twin_properties`, `meta.scenarios`, `meta.runs` say what there is.
+//! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
+//! - `twin.relations` holds the edges between all instances; `twin_reach` and `twin_path` follow them.
+//! - `scenario_diff(a, b)` tells where two scenarios differ.
+//! - `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`, `meta.runs` say what there is.
 //!
 //! The four columns of every twin row: `valid_time` (since when the state holds; null on a map, which has no time),
 //! `known_time` (when that became known here), `origin` (`observed`, `forecast`, `simulated`) and `scenario` (the
@@ -18,14 +21,22 @@
 //! shown in `simulated.rs`, one computation an equal run in `runs.rs`, the demand and its equations in
 //! [`demand`].
 
+mod between;
 mod columns;
 pub mod demand;
+mod diff;
+mod edges;
+mod events;
 mod functions;
+mod graph;
+mod keyed;
 mod lineage;
 mod live;
 mod meta;
 mod model;
 mod nearest;
+mod point;
+mod relation;
 mod road_graph;
 mod run_job;
 mod run_record;
@@ -39,11 +50,14 @@ mod table;
 mod tests;
 mod twins;
 mod view;
+mod ways;
 
+pub use events::{EventRule, EventStep, Events, Severity};
 pub use model::{
-    DemandBinding, KNOWN_TIME, MapBinding, ORIGIN, Property, PropertyType, Relation, SCENARIO,
+    DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
 };
+pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
 pub use scenario::{Override, Scenario, ScenarioFile};
 pub use twins::Twins;

@@ -35,12 +35,13 @@ impl Twins {
             let plan = planner.plan(&model, false, &wanted).await.map_err(back)?;
             let mut edges = column_lineage(&plan).map_err(back)?;
             for relation in model.relations.values() {
+                let Some(nearest) = relation.nearest() else { continue };
                 let target = self.model(&relation.twin)?;
                 let table = format!("twin.{}", target.name);
-                let what = || Some(format!("nearest within {} m", relation.nearest_within_m));
+                let what = || Some(format!("nearest within {} m", nearest.within_m));
                 // What the lookup reads of this twin is in the plan; what it reads of the other is not.
                 let key = ColumnEdge::new(
-                    Some(&relation.key_column),
+                    Some(nearest.key_column),
                     &table,
                     &target.key,
                     Dependency::Direct,
@@ -51,7 +52,7 @@ impl Twins {
                     .iter()
                     .filter(|(_, property)| property.kind == crate::model::PropertyType::Geometry);
                 for (name, _) in geometries {
-                    for output in [&relation.key_column, &relation.distance_column] {
+                    for output in [nearest.key_column, nearest.distance_column] {
                         edges.push(ColumnEdge::new(Some(output), &table, name, Dependency::Computed, what()));
                     }
                 }

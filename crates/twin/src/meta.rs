@@ -1,4 +1,4 @@
-//! Metadata as tables: `meta.twin_models`, `meta.twin_properties`, `meta.scenarios`.
+//! Metadata as tables: `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::Twins;
-use crate::model::{PropertyType, TwinModel};
+use crate::model::{KNOWN_TIME, ORIGIN, PropertyType, SCENARIO, TwinModel, VALID_TIME};
+use crate::relation::Relation;
 
 /// One of the tables, computed from what is loaded whenever it is read.
 #[derive(Clone)]
@@ -27,8 +28,12 @@ type Rows = fn(&Twins) -> Result<RecordBatch>;
 impl MetaTable {
     /// The tables by name.
     pub(crate) fn all(twins: &Arc<Twins>) -> Result<Vec<(&'static str, Self)>> {
-        let tables: [(&'static str, Rows); 3] =
-            [("twin_models", models), ("twin_properties", properties), ("scenarios", scenarios)];
+        let tables: [(&'static str, Rows); 4] = [
+            ("twin_models", models),
+            ("twin_properties", properties),
+            ("twin_relations", relations),
+            ("scenarios", scenarios),
+        ];
         tables
             .into_iter()
             .map(|(name, rows)| {
@@ -80,17 +85,62 @@ fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }
 
-/// A row a model: `kind` is `telemetry` or `map`, `operator` the simulation bound to it.
+/// A row a model: `kind` is `telemetry` or `map`, `operator` the simulation bound to it, `fresh_within_s` the promise how often
+/// an instance tells its state, `ended_when` the condition that ends an instance, `relations` the names of its relations.
 fn models(twins: &Twins) -> Result<RecordBatch> {
     let models = twins.models();
     let kind = |model: &TwinModel| if model.map.is_some() { "map" } else { "telemetry" };
+    let within = |model: &Arc<TwinModel>| model.freshness.as_ref().map(|freshness| freshness.within_s);
+    let names = |model: &TwinModel| model.relations.keys().cloned().collect::<Vec<_>>().join(", ");
     table(vec![
         ("name", texts(models.iter().map(|model| Some(&model.name)))),
+        ("version", Arc::new(models.iter().map(|model| i64::from(model.version)).collect::<Int64Array>())),
         ("description", texts(models.iter().map(|model| Some(&model.description)))),
         ("key", texts(models.iter().map(|model| Some(&model.key)))),
         ("kind", texts(models.iter().map(|model| Some(kind(model))))),
         ("table", texts(models.iter().map(|model| model.table().map(ToString::to_string)))),
         ("operator", texts(models.iter().map(|model| model.simulation.as_ref().map(|s| &s.operator)))),
+        ("fresh_within_s", Arc::new(models.iter().map(within).collect::<Float64Array>())),
+        ("ended_when", texts(models.iter().map(|model| model.lifecycle.as_ref().map(|l| &l.ended_when)))),
+        ("relations", texts(models.iter().map(|model| Some(names(model)).filter(|names| !names.is_empty())))),
+    ])
+}
+
+/// A row a relation. Its edges are `twin.relations`; `property` equals `other_property` at the other end, or, without one, the
+/// edge leads to the nearest instance within `within_m`.
+fn relations(twins: &Twins) -> Result<RecordBatch> {
+    let models = twins.models();
+    let all: Vec<(&TwinModel, &String, &Relation)> = models
+        .iter()
+        .flat_map(|model| model.relations.iter().map(|(name, relation)| (model.as_ref(), name, relation)))
+        .collect();
+    let other = |relation: &Relation| {
+        relation.property.as_ref()?;
+        let key = || Some(models.iter().find(|model| model.name == relation.twin)?.key.clone());
+        relation.other.clone().or_else(key)
+    };
+    let weight = |relation: &Relation| match relation.nearest() {
+        Some(nearest) => Some((nearest.distance_column.to_owned(), "m".to_owned())),
+        None => relation.weight.clone().map(|weight| (weight, relation.weight_unit.clone())),
+    };
+    let each = |text: &dyn Fn(&TwinModel, &String, &Relation) -> Option<String>| {
+        texts(all.iter().map(|(model, name, relation)| text(model, name, relation)))
+    };
+    table(vec![
+        ("model", each(&|model, _, _| Some(model.name.clone()))),
+        ("name", each(&|_, name, _| Some(name.clone()))),
+        ("type", each(&|_, _, relation| Some(relation.kind.name().to_owned()))),
+        ("to_model", each(&|_, _, relation| Some(relation.twin.clone()))),
+        ("property", each(&|_, _, relation| relation.property.clone())),
+        ("other_property", each(&|_, _, relation| other(relation))),
+        ("within_m", Arc::new(all.iter().map(|one| one.2.nearest_within_m).collect::<Float64Array>())),
+        ("condition", each(&|_, _, relation| relation.condition.clone())),
+        ("weight", each(&|_, _, relation| weight(relation).map(|weight| weight.0))),
+        (
+            "weight_unit",
+            each(&|_, _, relation| weight(relation).map(|weight| weight.1).filter(|u| !u.is_empty())),
+        ),
+        ("description", each(&|_, _, relation| Some(relation.description.clone()))),
     ])
 }
 
@@ -105,7 +155,20 @@ struct PropertyRow {
     source: &'static str,
 }
 
-/// A row a column of a twin; `source` is `column`, `value`, `sql`, `relation` or `simulation`.
+/// The columns that every twin has.
+const OF_EVERY_TWIN: [(&str, PropertyType, &str); 4] = [
+    (VALID_TIME, PropertyType::Timestamp, "Since when the state holds; null on a map, which has no time."),
+    (KNOWN_TIME, PropertyType::Timestamp, "When that became known here; null where the table does not tell."),
+    (ORIGIN, PropertyType::String, "Where the state comes from: observed, forecast or simulated."),
+    (
+        SCENARIO,
+        PropertyType::String,
+        "The scenario that the row owes its state to; null for the city as it is.",
+    ),
+];
+
+/// A row a column of a twin; `source` is `column`, `value`, `sql`, `relation`, `simulation` or, for the columns that every
+/// twin has, `twin`.
 fn properties(twins: &Twins) -> Result<RecordBatch> {
     let mut rows: Vec<PropertyRow> = Vec::new();
     for model in twins.models() {
@@ -137,12 +200,16 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
             });
         };
         for relation in model.relations.values() {
-            added(&relation.key_column, relation.key_kind, "", &relation.description, "relation");
+            let Some(nearest) = relation.nearest() else { continue };
+            added(nearest.key_column, relation.key_kind, "", &relation.description, "relation");
             let distance = format!("Distance: {}", relation.description);
-            added(&relation.distance_column, PropertyType::Float64, "m", &distance, "relation");
+            added(nearest.distance_column, PropertyType::Float64, "m", &distance, "relation");
         }
         for (name, column) in model.simulation.iter().flat_map(|simulation| &simulation.columns) {
             added(name, PropertyType::Float64, &column.unit, &column.description, "simulation");
+        }
+        for (name, kind, description) in OF_EVERY_TWIN {
+            added(name, kind, "", description, "twin");
         }
     }
     let bound = |at: usize| -> ArrayRef {
@@ -160,13 +227,14 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
     ])
 }
 
-/// A row a scenario; `overrides` is JSON.
+/// A row a scenario; `base` is what it leaves at `fork_at` (`observed`: the city as it is), `overrides` is JSON.
 fn scenarios(twins: &Twins) -> Result<RecordBatch> {
     let scenarios = twins.scenarios();
     let json = |value: &Vec<crate::scenario::Override>| serde_json::json!(value).to_string();
     table(vec![
         ("name", texts(scenarios.iter().map(|scenario| Some(&scenario.name)))),
         ("description", texts(scenarios.iter().map(|scenario| Some(&scenario.description)))),
+        ("base", texts(scenarios.iter().map(|_| Some("observed")))),
         ("fork_at", instants(scenarios.iter().map(|scenario| scenario.fork_at_us))),
         ("fork_known_at", instants(scenarios.iter().map(|scenario| scenario.fork_known_at_us))),
         ("override_count", {

@@ -4,6 +4,7 @@
 //! bindings and the SQL-free parts of relations and simulations. Tables need not exist yet: a model whose table has
 //! no row is a twin without instances, not an error.
 
+use crate::relation::Relation;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -22,6 +23,9 @@ pub const ORIGIN: &str = "origin";
 /// The column, in every twin, with the scenario that the row owes its state to; null for the city as it is.
 pub const SCENARIO: &str = "scenario";
 
+/// The table of the schema `twin` with the edges between instances.
+pub(crate) const RELATIONS: &str = "relations";
+
 /// A kind of thing with a state: the contents of a file in `schemas/twins`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +34,9 @@ pub struct TwinModel {
     pub name: String,
     /// What it is, in a sentence.
     pub description: String,
+    /// The version of the model, from 1: raised by whoever changes what a property means.
+    #[serde(default = "first")]
+    pub version: u32,
     /// The property that tells one instance from another.
     pub key: String,
     /// What is known of an instance: the columns of the twin, in this order.
@@ -41,8 +48,33 @@ pub struct TwinModel {
     /// How instances relate to instances of other models.
     #[serde(default)]
     pub relations: IndexMap<String, Relation>,
+    /// How new a state is promised to be.
+    pub freshness: Option<Freshness>,
+    /// When an instance is no more.
+    pub lifecycle: Option<Lifecycle>,
     /// What a simulation adds to the state.
     pub simulation: Option<SimulationBinding>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+/// How new a state is promised to be. `meta.twin_models` says it; who needs it compares it with `valid_time`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freshness {
+    /// An instance that is there tells its state at least so often, in seconds.
+    pub within_s: f64,
+}
+
+/// When an instance is no more, and when it comes back.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lifecycle {
+    /// An SQL condition over the properties: a reading for which it holds is the instance's last. From its time on the
+    /// instance is not among the states; a later reading brings it back. A history shows all readings.
+    pub ended_when: String,
 }
 
 /// One property of a twin.
@@ -114,39 +146,6 @@ fn ts() -> String {
 pub struct MapBinding {
     /// The lake table.
     pub table: TableName,
-}
-
-/// For each instance, the nearest instance of another twin.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Relation {
-    /// What the relation says.
-    pub description: String,
-    /// The other model: bound to a map, with a geometry in `OGC:CRS84`.
-    pub twin: String,
-    /// How far away, in metres, an instance may be and still be related. Beyond, the columns are null.
-    pub nearest_within_m: f64,
-    /// The geometry property of this model whose position is taken.
-    #[serde(default = "geom")]
-    pub geometry: String,
-    /// The property with the direction of travel in degrees clockwise from north. Of instances that are equally near
-    /// (the two directions of a street), the one that points the same way is taken.
-    pub heading: Option<String>,
-    /// An SQL condition over this model's properties; where it does not hold, the columns are null.
-    #[serde(rename = "where")]
-    pub condition: Option<String>,
-    /// The new column with the other instance's key.
-    pub key_column: String,
-    /// The new column with the distance in metres.
-    pub distance_column: String,
-    /// The type of the other model's key, filled in when the models are loaded together.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub(crate) key_kind: PropertyType,
-}
-
-fn geom() -> String {
-    "geom".to_owned()
 }
 
 /// A simulation operator bound to a model: what it takes from the twins and which columns it adds.
@@ -263,8 +262,9 @@ impl TwinModel {
         let mut fields: Vec<Field> =
             self.properties.iter().map(|(name, property)| property.field(name)).collect();
         for relation in self.relations.values() {
-            fields.push(Field::new(&relation.key_column, relation.key_kind.data_type(), true));
-            fields.push(Field::new(&relation.distance_column, DataType::Float64, true));
+            let Some(nearest) = relation.nearest() else { continue };
+            fields.push(Field::new(nearest.key_column, relation.key_kind.data_type(), true));
+            fields.push(Field::new(nearest.distance_column, DataType::Float64, true));
         }
         if let Some(simulation) = &self.simulation {
             fields.extend(simulation.columns.keys().map(|name| Field::new(name, DataType::Float64, true)));
@@ -277,10 +277,24 @@ impl TwinModel {
     }
 
     fn check(&self, source: &TomlFile) -> Result<()> {
-        if !is_word(&self.name) || self.name.ends_with("_history") {
+        if !is_word(&self.name) || self.name.ends_with("_history") || self.name == RELATIONS {
             return Err(source
                 .mistake(format!("'{}' cannot be the name of a twin model", self.name), &self.name)
-                .with_help("a lower-case word that does not end in _history"));
+                .with_help("a lower-case word other than relations that does not end in _history"));
+        }
+        if self.version == 0 {
+            return Err(source.mistake("versions begin with 1".to_owned(), "version"));
+        }
+        if let Some(freshness) = &self.freshness
+            && !(freshness.within_s > 0.0 && freshness.within_s.is_finite())
+        {
+            let message = "within_s must be a positive number of seconds".to_owned();
+            return Err(source.mistake(message, "within_s"));
+        }
+        if self.lifecycle.is_some() && self.telemetry.is_none() {
+            return Err(source
+                .mistake("a map has no readings that could be an instance's last".to_owned(), "lifecycle")
+                .with_help("leave the row out of the map, or give [telemetry] in place of [map]"));
         }
         if !self.properties.contains_key(&self.key) {
             let known = self.properties.keys().map(String::as_str);
@@ -296,7 +310,9 @@ impl TwinModel {
                 .with_help("give either [telemetry] (readings with a time) or [map] (a table without)"));
         }
         self.check_properties(source)?;
-        self.check_relations(source)?;
+        for (name, relation) in &self.relations {
+            relation.check(name, self, source)?;
+        }
         self.check_names(source)
     }
 
@@ -331,36 +347,6 @@ impl TwinModel {
                     format!("the value {value} of property '{name}' is not a {}", property.kind.name()),
                     &header,
                 ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_relations(&self, source: &TomlFile) -> Result<()> {
-        for (name, relation) in &self.relations {
-            let header = format!("relations.{name}");
-            if !(relation.nearest_within_m > 0.0 && relation.nearest_within_m.is_finite()) {
-                return Err(source.mistake(
-                    format!("nearest_within_m of relation '{name}' must be a positive number of metres"),
-                    "nearest_within_m",
-                ));
-            }
-            let needed = [
-                Some((&relation.geometry, PropertyType::Geometry)),
-                relation.heading.as_ref().map(|heading| (heading, PropertyType::Float64)),
-            ];
-            for (property, kind) in needed.into_iter().flatten() {
-                let known = self.properties.iter().filter(|(_, p)| p.kind == kind).map(|(n, _)| n.as_str());
-                if self.properties.get(property).is_none_or(|p| p.kind != kind) {
-                    let failed = source.mistake(
-                        format!("relation '{name}' needs a {} property '{property}'", kind.name()),
-                        &header,
-                    );
-                    return Err(match suggest(property, known) {
-                        Some(near) => failed.with_help(format!("did you mean '{near}'?")),
-                        None => failed,
-                    });
-                }
             }
         }
         Ok(())

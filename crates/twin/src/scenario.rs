@@ -5,12 +5,15 @@
 //! without overrides reads exactly as the city does at the fork.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlake_contracts::{Error, Result, TomlFile, parse_us, suggest};
 
+use crate::keyed::Keyed;
 use crate::model::{TwinModel, fits};
 
 /// A what-if: the contents of a file in `scenarios`, checked against the twin models.
@@ -43,6 +46,22 @@ pub struct Override {
     /// Properties and SQL expressions over the old values, for example `capacity_vph = "capacity_vph / 2"`.
     #[serde(default)]
     pub compute: IndexMap<String, String>,
+    /// Single instances by key, with what is set for each: `{ road_segment_id = 17, closed = true }`. In place of `where`,
+    /// `set` and `compute`. Read into an index when the scenario is loaded.
+    #[serde(default, skip_serializing)]
+    rows: Vec<IndexMap<String, serde_json::Value>>,
+    /// How many instances are overridden by key.
+    #[serde(default, skip_deserializing, skip_serializing_if = "is_zero")]
+    #[schemars(skip)]
+    row_count: usize,
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) keyed: Option<Arc<Keyed>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The scenario file as written.
@@ -91,7 +110,8 @@ impl Scenario {
         let fork_at_us = written.fork.as_ref().map(|fork| instant(&fork.at)).transpose()?;
         let known_at = written.fork.as_ref().and_then(|fork| fork.known_at.as_deref());
         let fork_known_at_us = known_at.map(instant).transpose()?;
-        for change in &written.overrides {
+        let mut overrides = written.overrides;
+        for change in &mut overrides {
             change.check(&source, models)?;
         }
         Ok(Self {
@@ -99,7 +119,7 @@ impl Scenario {
             description: written.description,
             fork_at_us,
             fork_known_at_us,
-            overrides: written.overrides,
+            overrides,
         })
     }
 
@@ -110,16 +130,52 @@ impl Scenario {
 }
 
 impl Override {
-    fn check(&self, source: &TomlFile, models: &BTreeMap<String, TwinModel>) -> Result<()> {
+    /// Overrides of single instances of a model: a batch with its key and some of its properties, under their names. A null
+    /// leaves the property as it is. An instance that is there twice, an unknown column or a value of another type is an error.
+    pub fn of_rows(model: &TwinModel, rows: &RecordBatch) -> Result<Self> {
+        let keyed = Arc::new(Keyed::new(model, rows)?);
+        Ok(Self {
+            twin: model.name.clone(),
+            condition: None,
+            set: IndexMap::new(),
+            compute: IndexMap::new(),
+            rows: Vec::new(),
+            row_count: keyed.len(),
+            keyed: Some(keyed),
+        })
+    }
+
+    /// About how many bytes of memory it takes, besides its text.
+    pub fn bytes(&self) -> usize {
+        self.keyed.as_ref().map_or(0, |keyed| keyed.bytes())
+    }
+
+    fn check(&mut self, source: &TomlFile, models: &BTreeMap<String, TwinModel>) -> Result<()> {
         let quoted = format!("\"{}\"", self.twin);
         let model = models.get(&self.twin).ok_or_else(|| {
             let failed = source.mistake(format!("there is no twin model '{}'", self.twin), &quoted);
             helped(failed, &self.twin, models.keys().map(String::as_str))
         })?;
+        let by_condition = self.condition.is_some() || !self.set.is_empty() || !self.compute.is_empty();
+        if !self.rows.is_empty() {
+            if by_condition {
+                return Err(source
+                    .mistake(format!("an override of '{}' has both rows and a condition", self.twin), &quoted)
+                    .with_help("give rows an [[overrides]] of their own"));
+            }
+            let keyed = Keyed::parse(model, &self.rows);
+            let keyed = keyed.map_err(|error| source.mistake(error.to_string(), &quoted))?;
+            self.rows = Vec::new();
+            self.row_count = keyed.len();
+            self.keyed = Some(Arc::new(keyed));
+            return Ok(());
+        }
         if self.set.is_empty() && self.compute.is_empty() {
             return Err(source
                 .mistake(format!("an override of '{}' sets nothing", self.twin), &quoted)
-                .with_help("give set = { property = value } or compute = { property = \"SQL\" }"));
+                .with_help(
+                    "give set = { property = value }, compute = { property = \"SQL\" } or rows = [{ key = value, property = value }]",
+                ));
         }
         for name in self.set.keys().chain(self.compute.keys()) {
             if !model.properties.contains_key(name) {

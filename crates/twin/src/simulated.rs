@@ -19,6 +19,7 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, SortExpr, lit, when};
 
+use crate::between::NEXT;
 use crate::model::{KNOWN_TIME, ORIGIN, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
 use crate::state::{StatePlanner, TOUCHED, instant, named, null};
 
@@ -153,5 +154,8 @@ fn finish(
     columns.push(known.alias(KNOWN_TIME));
     columns.push(when(ran.or(touched), lit("simulated")).otherwise(lit("observed"))?.alias(ORIGIN));
     columns.push(scenario.alias(SCENARIO));
+    if plan.schema().has_column_with_unqualified_name(NEXT) {
+        columns.push(named(NEXT));
+    }
     plan.project(columns)
 }

@@ -16,7 +16,7 @@ use twinlake_query::{Session, SessionSettings, Tense};
 
 use crate::Twins;
 use crate::demand;
-use crate::model::{DemandBinding, SimulationBinding};
+use crate::model::{DemandBinding, RELATIONS, SimulationBinding};
 
 /// How often a snapshot is taken anew because a table got a new version meanwhile.
 const ATTEMPTS: usize = 5;
@@ -137,7 +137,16 @@ fn tables_of(twins: &Twins, plan: &LogicalPlan) -> BTreeSet<TableName> {
         if let LogicalPlan::TableScan(scan) = node {
             let schema = scan.table_name.schema().unwrap_or_default();
             let table = scan.table_name.table();
-            if schema == "twin" {
+            if schema == "twin" && table == RELATIONS {
+                // Edges are where both their ends are.
+                let models = twins.models();
+                let ends = models.iter().flat_map(|model| {
+                    let others =
+                        model.relations.values().filter_map(|relation| twins.model(&relation.twin).ok());
+                    others.chain((!model.relations.is_empty()).then(|| model.clone()))
+                });
+                names.extend(ends.filter_map(|model| model.table().cloned()));
+            } else if schema == "twin" {
                 let model = twins.model(table.strip_suffix("_history").unwrap_or(table));
                 names.extend(model.ok().and_then(|model| model.table().cloned()));
             } else if let Ok(name) = TableName::parse(&format!("{schema}.{table}")) {

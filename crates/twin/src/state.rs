@@ -24,14 +24,15 @@ use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::FieldMetadata;
 use datafusion::logical_expr::{
-    EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarUDF, SortExpr, cast, lit,
-    when,
+    EmptyRelation, Expr, ExprFunctionExt, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF,
+    SortExpr, cast, lit, when,
 };
 use twinlake_contracts::{Error, INGESTED_AT, SEQUENCE, TableName, suggest, timestamp_type};
 
 use crate::Twins;
+use crate::keyed::{HIT, Keyed, KeyedFunction};
 use crate::live::LiveTable;
-use crate::model::{KNOWN_TIME, Property, TwinModel, VALID_TIME};
+use crate::model::{KNOWN_TIME, Lifecycle, Property, TwinModel, VALID_TIME};
 use crate::nearest::{DISTANCE_M, KEY, NearestFunction, Targets};
 use crate::scenario::{Override, Scenario};
 use crate::simulated;
@@ -91,19 +92,35 @@ impl StatePlanner<'_> {
                 return empty(&model.schema());
             };
             let plan = self.stored(model, name, provider)?;
-            if model.map.is_some() || !history { fold(model, plan)? } else { plan }
+            if model.map.is_some() || !history { fold(model, plan, &[&model.key])? } else { plan }
         };
         plan = plan.project(keep(model).into_iter().chain([lit(false).alias(TOUCHED)]))?;
-        plan = self.derived(model, plan, &HashSet::new())?;
         // Past readings are not rewritten by a scenario; it changes what holds from its fork on.
+        let overridden = model.map.is_some() || !history;
+        plan = self.seen(model, plan, history, overridden, wanted).await?;
+        plan.project(final_columns(model))?.build()
+    }
+
+    /// What is seen of stored rows: with derived properties, without what has ended, with overrides, relations and runs.
+    pub(crate) async fn seen(
+        &self,
+        model: &TwinModel,
+        plan: LogicalPlanBuilder,
+        history: bool,
+        overridden: bool,
+        wanted: &HashSet<String>,
+    ) -> Result<LogicalPlanBuilder> {
+        let mut plan = self.derived(model, plan, &HashSet::new())?;
+        if !history {
+            plan = self.alive(model, plan)?;
+        }
         if let Some(scenario) = self.view.scenario.as_ref()
-            && (model.map.is_some() || !history)
+            && overridden
         {
             plan = self.overridden(model, plan, scenario)?;
         }
         plan = self.related(model, plan, wanted).await?;
-        plan = simulated::add(self, model, plan, history, wanted).await?;
-        plan.project(final_columns(model))?.build()
+        simulated::add(self, model, plan, history, wanted).await
     }
 
     /// The newest snapshot of one of the model's tables; `None` while there is none.
@@ -119,7 +136,7 @@ impl StatePlanner<'_> {
     }
 
     /// The table's rows that are in view, as properties (without the derived ones), times and log sequence.
-    fn stored(
+    pub(crate) fn stored(
         &self,
         model: &TwinModel,
         name: &TableName,
@@ -191,8 +208,23 @@ impl StatePlanner<'_> {
                 _ => named(name),
             });
         }
-        columns.extend([VALID_TIME, KNOWN_TIME, TOUCHED].map(named));
+        columns.extend(beside(model, &plan));
         plan.project(columns)
+    }
+
+    /// The instances whose last reading does not say that it was their last.
+    fn alive(&self, model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilder> {
+        let Some(lifecycle) = &model.lifecycle else { return Ok(plan) };
+        let ended = self.ended(model, lifecycle, plan.schema())?;
+        plan.filter(ended.is_not_true())
+    }
+
+    fn ended(&self, model: &TwinModel, lifecycle: &Lifecycle, schema: &DFSchema) -> Result<Expr> {
+        self.expression(
+            &lifecycle.ended_when,
+            schema,
+            &format!("the lifecycle of twin model '{}'", model.name),
+        )
     }
 
     /// The rows with a scenario's overrides, one after the other, as `CASE WHEN` over the base.
@@ -204,6 +236,12 @@ impl StatePlanner<'_> {
     ) -> Result<LogicalPlanBuilder> {
         let mut set: HashSet<&str> = HashSet::new();
         for change in scenario.overrides_of(&model.name) {
+            if let Some(keyed) = &change.keyed {
+                let properties = model.properties.keys().map(String::as_str);
+                set.extend(properties.filter(|name| keyed.properties().any(|own| own == *name)));
+                plan = looked_up(model, plan, keyed)?;
+                continue;
+            }
             let place = format!("scenario '{}'", scenario.name);
             let holds = match &change.condition {
                 Some(sql) => coalesce(vec![self.expression(sql, plan.schema(), &place)?, lit(false)]),
@@ -219,7 +257,7 @@ impl StatePlanner<'_> {
                     None => named(name),
                 });
             }
-            columns.extend([VALID_TIME, KNOWN_TIME].map(named));
+            columns.extend(beside(model, &plan).into_iter().filter(|column| *column != named(TOUCHED)));
             columns.push(named(TOUCHED).or(holds).alias(TOUCHED));
             plan = plan.project(columns)?;
         }
@@ -249,8 +287,9 @@ impl StatePlanner<'_> {
         wanted: &HashSet<String>,
     ) -> Result<LogicalPlanBuilder> {
         for (name, relation) in &model.relations {
+            let Some(nearest) = relation.nearest() else { continue };
             let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
-            let asked = wanted.contains(&relation.key_column) || wanted.contains(&relation.distance_column);
+            let asked = wanted.contains(nearest.key_column) || wanted.contains(nearest.distance_column);
             let targets = if self.stand_in {
                 let none = Targets::new(
                     &BinaryArray::from_iter_values(std::iter::empty::<&[u8]>()),
@@ -258,35 +297,35 @@ impl StatePlanner<'_> {
                 );
                 Some(Arc::new(none.map_err(through)?))
             } else if asked {
-                self.twins.targets(self.session, &relation.twin).await?
+                self.twins.targets(&relation.twin).await?
             } else {
                 None
             };
             let Some(targets) = targets else {
-                let key = null(&relation.key_kind.data_type())?.alias(&relation.key_column);
-                let distance = null(&DataType::Float64)?.alias(&relation.distance_column);
+                let key = null(&relation.key_kind.data_type())?.alias(nearest.key_column);
+                let distance = null(&DataType::Float64)?.alias(nearest.distance_column);
                 plan = plan.project(all.into_iter().chain([key, distance]))?;
                 continue;
             };
-            let heading = match &relation.heading {
+            let heading = match nearest.heading {
                 Some(heading) => named(heading),
                 None => null(&DataType::Float64)?,
             };
-            let function = ScalarUDF::from(NearestFunction::new(name, targets, relation.nearest_within_m));
+            let function = ScalarUDF::from(NearestFunction::new(name, targets, nearest.within_m));
             // A null position is not looked up, and nothing is found for it.
             let position = match &relation.condition {
-                None => named(&relation.geometry),
+                None => named(nearest.geometry),
                 Some(sql) => {
                     let place = format!("relation '{name}' of twin model '{}'", model.name);
                     let holds = self.expression(sql, plan.schema(), &place)?;
-                    when(holds, named(&relation.geometry)).end()?
+                    when(holds, named(nearest.geometry)).end()?
                 }
             };
             let found = format!("__{name}");
             plan = plan
                 .project(all.iter().cloned().chain([function.call(vec![position, heading]).alias(&found)]))?;
-            let key = get_field(named(&found), KEY).alias(&relation.key_column);
-            let distance = get_field(named(&found), DISTANCE_M).alias(&relation.distance_column);
+            let key = get_field(named(&found), KEY).alias(nearest.key_column);
+            let distance = get_field(named(&found), DISTANCE_M).alias(nearest.distance_column);
             plan = plan.project(all.into_iter().chain([key, distance]))?;
         }
         Ok(plan)
@@ -320,7 +359,15 @@ pub(crate) fn check_expressions(
             let place = format!("relation '{name}' of twin model '{}'", model.name);
             planner.expression(sql, plan.schema(), &place)?;
         }
+        if let Some(sql) = &relation.weight {
+            let place = format!("the weight of relation '{name}' of twin model '{}'", model.name);
+            let weight = planner.expression(sql, plan.schema(), &place)?;
+            if !weight.get_type(plan.schema())?.is_numeric() {
+                return Err(through(Error::config(format!("{place}: '{sql}' is not a number"))));
+            }
+        }
     }
+    plan = planner.alive(model, plan)?;
     if let Some(scenario) = &view.scenario {
         plan = planner.overridden(model, plan, scenario)?;
     }
@@ -340,8 +387,38 @@ pub(crate) fn empty(schema: &SchemaRef) -> Result<LogicalPlan> {
     Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }))
 }
 
-/// One row a key: see the module's documentation.
-fn fold(model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilder> {
+/// The rows with the overrides that are given by key.
+fn looked_up(model: &TwinModel, plan: LogicalPlanBuilder, keyed: &Arc<Keyed>) -> Result<LogicalPlanBuilder> {
+    const FOUND: &str = "__overrides";
+    let own = beside(model, &plan);
+    let all: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let function = ScalarUDF::from(KeyedFunction::new(Arc::clone(keyed)));
+    let plan = plan.project(all.into_iter().chain([function.call(vec![named(&model.key)]).alias(FOUND)]))?;
+    let mut columns = Vec::new();
+    for name in model.properties.keys() {
+        columns.push(if keyed.properties().any(|own| own == *name) {
+            coalesce(vec![get_field(named(FOUND), name.as_str()), named(name)]).alias(name)
+        } else {
+            named(name)
+        });
+    }
+    columns.extend(own.into_iter().filter(|column| *column != named(TOUCHED)));
+    columns.push(named(TOUCHED).or(coalesce(vec![get_field(named(FOUND), HIT), lit(false)])).alias(TOUCHED));
+    plan.project(columns)
+}
+
+/// The columns of a plan that are no properties.
+fn beside(model: &TwinModel, plan: &LogicalPlanBuilder) -> Vec<Expr> {
+    let columns = plan.schema().fields().iter().map(|field| field.name());
+    columns.filter(|name| !model.properties.contains_key(*name)).map(|name| named(name)).collect()
+}
+
+/// One row for each value of `columns`: see the module's documentation.
+pub(crate) fn fold(
+    model: &TwinModel,
+    plan: LogicalPlanBuilder,
+    columns: &[&str],
+) -> Result<LogicalPlanBuilder> {
     let latest = |name: &str| SortExpr::new(named(name), false, false);
     let mut order: Vec<SortExpr> = [VALID_TIME, KNOWN_TIME, LOG_SEQUENCE].map(latest).into();
     order.extend(
@@ -353,13 +430,16 @@ fn fold(model: &TwinModel, plan: LogicalPlanBuilder) -> Result<LogicalPlanBuilde
             })
             .map(|(name, _)| latest(name)),
     );
-    let rank = row_number().partition_by(vec![named(&model.key)]).order_by(order).build()?;
+    let rank = row_number()
+        .partition_by(columns.iter().map(|column| named(column)).collect())
+        .order_by(order)
+        .build()?;
     // At most 1, not equal to 1: the optimiser knows that shape as the first of each group.
     plan.window([rank.alias(RANK)])?.filter(named(RANK).lt_eq(lit(1_u64)))
 }
 
 /// The stored properties and the two times.
-fn keep(model: &TwinModel) -> Vec<Expr> {
+pub(crate) fn keep(model: &TwinModel) -> Vec<Expr> {
     let stored = model.properties.iter().filter(|(_, property)| property.sql.is_none());
     stored.map(|(name, _)| named(name)).chain([VALID_TIME, KNOWN_TIME].map(named)).collect()
 }
@@ -375,7 +455,7 @@ fn stored_schema(model: &TwinModel) -> Result<DFSchema> {
 }
 
 /// The model's columns in order, geometries with their reference system.
-fn final_columns(model: &TwinModel) -> Vec<Expr> {
+pub(crate) fn final_columns(model: &TwinModel) -> Vec<Expr> {
     let column = |field: &Arc<Field>| {
         let column = named(field.name());
         if field.metadata().is_empty() {

@@ -103,7 +103,10 @@ impl TableProvider for TwinTable {
 
 /// The physical plan of `plan` before physical optimisation: that is done once, for the whole query around it. Done
 /// here already, it would fix the joins' sides and filters before the query around them is seen.
-async fn plan_unoptimised(session: &dyn Session, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) async fn plan_unoptimised(
+    session: &dyn Session,
+    plan: &LogicalPlan,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
         return Err(through(Error::internal("a session of an unknown kind reads a twin")));
     };

@@ -18,17 +18,23 @@ use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, f
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
+use crate::between::TwinBetween;
 use crate::columns;
+use crate::diff::ScenarioDiff;
+use crate::edges::EdgeTable;
+use crate::events::Events;
 use crate::functions::{Simulate, TwinAt};
 use crate::live::Live;
 use crate::meta::MetaTable;
-use crate::model::{PropertyType, SimulationBinding, TwinModel};
+use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
+use crate::point::Chain;
 use crate::runs::{RunTable, Simulations};
 use crate::scenario::Scenario;
 use crate::state::{StatePlanner, check_expressions, named};
 use crate::table::TwinTable;
 use crate::view::{View, back, through};
+use crate::ways::{TwinPath, TwinReach};
 
 /// The SQL schema of the twins.
 pub(crate) const TWIN_SCHEMA: &str = "twin";
@@ -46,10 +52,14 @@ pub struct Twins {
     targets: Mutex<HashMap<String, (Stamp, Arc<Targets>)>>,
     /// The present of models that are kept in memory.
     present: RwLock<HashMap<String, Arc<Live>>>,
+    /// How rows of the present become what is shown.
+    pub(crate) chains: RwLock<HashMap<String, Arc<Chain>>>,
+    /// The events, if rules are watched.
+    pub(crate) events: RwLock<Option<Arc<Events>>>,
 }
 
 /// What a cached index was made from: version and bytes of fresh rows.
-type Stamp = (u64, usize);
+pub(crate) type Stamp = (u64, usize);
 
 impl std::fmt::Debug for Twins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -87,6 +97,8 @@ impl Twins {
             runs: RunTable::default(),
             targets: Mutex::default(),
             present: RwLock::default(),
+            chains: RwLock::default(),
+            events: RwLock::default(),
         });
         for (name, model) in &twins.models {
             let placed = |error: Error, texts: Vec<&str>| match files.get(name) {
@@ -100,9 +112,10 @@ impl Twins {
             }
             twins.check(&View::default(), model).map_err(|error| {
                 let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
-                let conditions =
-                    model.relations.values().filter_map(|relation| relation.condition.as_deref());
-                placed(error, derived.chain(conditions).collect())
+                let edges = model.relations.values();
+                let edges = edges.flat_map(|relation| relation.condition.iter().chain(&relation.weight));
+                let ended = model.lifecycle.iter().map(|lifecycle| lifecycle.ended_when.as_str());
+                placed(error, derived.chain(edges.map(String::as_str)).chain(ended).collect())
             })?;
         }
         for (file, text) in &scenarios {
@@ -124,9 +137,28 @@ impl Twins {
                 TomlFile::new(file, text).placed(error, texts.map(String::as_str))
             })?;
         }
+        self.put(&scenario);
+        Ok(scenario)
+    }
+
+    /// Adds a scenario that was not written as a file, or replaces the one of the same name; queries see it from now on. Its
+    /// name is not checked, its SQL is.
+    pub fn put_scenario(&self, scenario: Scenario) -> Result<Arc<Scenario>> {
+        let scenario = Arc::new(scenario);
+        for change in &scenario.overrides {
+            self.model(&change.twin)?;
+        }
+        let view = View::new(&Tense::default(), Some(scenario.clone()));
+        for model in self.models.values() {
+            self.check(&view, model)?;
+        }
+        self.put(&scenario);
+        Ok(scenario)
+    }
+
+    fn put(&self, scenario: &Arc<Scenario>) {
         let mut scenarios = self.scenarios.write().unwrap_or_else(PoisonError::into_inner);
         scenarios.insert(scenario.name.clone(), scenario.clone());
-        Ok(scenario)
     }
 
     /// Checks the SQL of a model, and of the scenario in view over it.
@@ -293,11 +325,7 @@ impl Twins {
     }
 
     /// The index over a model that others are matched to; `None` while its table is not there.
-    pub(crate) async fn targets(
-        &self,
-        session: &dyn Session,
-        model: &str,
-    ) -> Result<Option<Arc<Targets>>, DataFusionError> {
+    pub(crate) async fn targets(&self, model: &str) -> Result<Option<Arc<Targets>>, DataFusionError> {
         let model = self.model(model).map_err(through)?;
         let Some(name) = model.table() else { return Ok(None) };
         if self.provider(name).await.map_err(through)?.is_none() {
@@ -313,6 +341,10 @@ impl Twins {
             return Ok(Some(targets.clone()));
         }
         let geometry = geometry_of(&model).map_err(through)?;
+        // Not the session that asks: it may be one that leaves the optimisation of its plan to a query around it.
+        let session = self.engine().and_then(|engine| engine.session(SessionSettings::default()));
+        let state = session.map_err(through)?.context().state();
+        let session: &dyn Session = &state;
         let wanted = [model.key.clone(), geometry.to_owned()].into();
         let view = View::default();
         let planner = StatePlanner { twins: self, session, view: &view, stand_in: false };
@@ -350,12 +382,9 @@ fn geometry_of(model: &TwinModel) -> Result<&str> {
 
 /// Checks relations against the models they name, and gives them their keys' types.
 fn connect(models: &mut BTreeMap<String, TwinModel>, files: &BTreeMap<String, TomlFile>) -> Result<()> {
-    let mut keys = BTreeMap::new();
-    for (name, model) in models.iter() {
-        let can_be_found = model.map.is_some() && geometry_of(model).is_ok();
-        keys.insert(name.clone(), (model.key_property()?.kind, can_be_found));
-    }
+    let others = models.clone();
     for (model_name, model) in models.iter_mut() {
+        let own = model.clone();
         for (name, relation) in &mut model.relations {
             let mistake = |what: String| {
                 let message = format!("relation '{name}' of twin model '{model_name}' {what}");
@@ -364,17 +393,25 @@ fn connect(models: &mut BTreeMap<String, TwinModel>, files: &BTreeMap<String, To
                     None => Error::config(message),
                 }
             };
-            let Some((kind, can_be_found)) = keys.get(&relation.twin) else {
-                let missing = Error::not_found("twin model", &relation.twin, keys.keys().map(String::as_str));
+            let Some(other) = others.get(&relation.twin) else {
+                let missing =
+                    Error::not_found("twin model", &relation.twin, others.keys().map(String::as_str));
                 return Err(mistake(format!("leads nowhere: {missing}")));
             };
-            if !can_be_found {
+            if relation.nearest().is_some() && (other.map.is_none() || geometry_of(other).is_err()) {
                 return Err(mistake(format!(
                     "needs a map with a geometry, which '{}' is not",
                     relation.twin
                 )));
             }
-            relation.key_kind = *kind;
+            if let Err((what, help)) = relation.check_other(&own, other) {
+                let failed = mistake(what);
+                return Err(match help {
+                    Some(help) => failed.with_help(help),
+                    None => failed,
+                });
+            }
+            relation.key_kind = other.key_property()?.kind;
         }
     }
     Ok(())
@@ -385,7 +422,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// `twin_at(…)` in that tense.
-fn tense_call(model: &str, tense: &Tense) -> String {
+pub(crate) fn tense_call(model: &str, tense: &Tense) -> String {
     let instant = |us: Option<i64>| us.map_or_else(|| "NULL".to_owned(), |us| quoted(&format_us(us)));
     let mut arguments = vec![quoted(model), instant(tense.as_of_us)];
     if tense.known_at_us.is_some() {
@@ -406,7 +443,7 @@ fn key_literal(model: &TwinModel, key: &str) -> Result<String> {
     }
 }
 
-/// The schema `twin`: two tables a model.
+/// The schema `twin`: two tables a model, and the relations between all of them.
 struct TwinSchema(Arc<Twins>);
 
 impl std::fmt::Debug for TwinSchema {
@@ -418,16 +455,20 @@ impl std::fmt::Debug for TwinSchema {
 #[async_trait]
 impl SchemaProvider for TwinSchema {
     fn table_names(&self) -> Vec<String> {
-        self.0.models.keys().flat_map(|model| [model.clone(), format!("{model}_history")]).collect()
+        let models = self.0.models.keys().flat_map(|model| [model.clone(), format!("{model}_history")]);
+        models.chain([RELATIONS.to_owned()]).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if name == RELATIONS {
+            return Ok(Some(Arc::new(EdgeTable::new(&self.0, None))));
+        }
         let (model, history) = self.0.table_model(name).map_err(through)?;
         Ok(Some(Arc::new(TwinTable::new(&self.0, &model, history, None))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.table_model(name).is_ok()
+        name == RELATIONS || self.0.table_model(name).is_ok()
     }
 }
 
@@ -442,6 +483,10 @@ impl Extension for TwinExtension {
             .ok_or_else(|| through(Error::internal(format!("a session without the catalog '{CATALOG}'"))))?;
         catalog.register_schema(TWIN_SCHEMA, Arc::new(TwinSchema(twins.clone())))?;
         context.register_udtf("twin_at", Arc::new(TwinAt(twins.clone())));
+        context.register_udtf("twin_between", Arc::new(TwinBetween(twins.clone())));
+        context.register_udtf("scenario_diff", Arc::new(ScenarioDiff(twins.clone())));
+        context.register_udtf("twin_reach", Arc::new(TwinReach(twins.clone())));
+        context.register_udtf("twin_path", Arc::new(TwinPath(twins.clone())));
         context.register_udtf("simulate", Arc::new(Simulate(twins.clone())));
         for (name, table) in MetaTable::all(twins)? {
             context.register_table(TableReference::full(CATALOG, "meta", name), Arc::new(table))?;

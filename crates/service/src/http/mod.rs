@@ -1,6 +1,7 @@
 //! The HTTP door: routes, limits, and what every handler shares.
 
 mod body;
+mod events;
 mod influx;
 mod ingest;
 pub(crate) mod openapi;
@@ -71,6 +72,9 @@ pub(crate) fn routes() -> Vec<Route> {
         route("GET", "/v1/twins", get(twins::models)),
         route("GET", "/v1/twins/{model}", get(twins::states)),
         route("GET", "/v1/twins/{model}/{*key}", get(twins::state)),
+        route("GET", "/v1/events", get(events::open)),
+        route("GET", "/v1/events/stream", get(events::stream)),
+        route("POST", "/v1/events/{event_id}/acknowledge", post(events::acknowledge)),
         route("POST", "/v1/simulations", post(simulations::submit)),
         route("GET", "/v1/simulations/{run_id}", get(simulations::run)),
         route("GET", "/v1/simulations/{run_id}/result", get(simulations::result)),

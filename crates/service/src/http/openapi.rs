@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::http::{influx, ingest, simulations, sql, status, twins};
+use crate::http::{events, influx, ingest, simulations, sql, status, twins};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,9 @@ use crate::http::{influx, ingest, simulations, sql, status, twins};
         twins::models,
         twins::states,
         twins::state,
+        events::open,
+        events::stream,
+        events::acknowledge,
         simulations::submit,
         simulations::run,
         simulations::result,
@@ -35,6 +38,7 @@ use crate::http::{influx, ingest, simulations, sql, status, twins};
     tags(
         (name = "sql", description = "Questions in SQL"),
         (name = "twins", description = "State of the twins"),
+        (name = "events", description = "What rules say of twins"),
         (name = "ingest", description = "Rows and lines that clients hand in"),
         (name = "simulations", description = "What would be"),
         (name = "status", description = "For operators"),

@@ -224,6 +224,78 @@ async fn twins_are_listed_and_found_by_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_memory_and_from_the_lake_comes_the_same_answer() {
+    let town = Town::open().await;
+    let paths = [
+        "/v1/twins/vehicle/22/1095",
+        "/v1/twins/vehicle/40%2FH%C3%A4meentie%201",
+        "/v1/twins/vehicle/22/1095?scenario=standstill",
+        "/v1/twins/vehicle/22/1095?as_of=2018-10-09T04:32:53Z",
+        "/v1/twins/vehicle/22/1096",
+        "/v1/twins/road_segment/1",
+        "/v1/twins/road_segment/first",
+    ];
+    let mut before = Vec::new();
+    for path in paths {
+        before.push(get(&town, path).await);
+    }
+    town.twins.keep_present().unwrap();
+    let (sql, direct) =
+        (before[0].1["state"].clone(), town.twins.present_of("vehicle", "22/1095").await.unwrap());
+    assert!(direct.is_some_and(|rows| rows.num_rows() == 1), "it is read from memory: {sql}");
+    for (path, before) in paths.iter().zip(before) {
+        assert_eq!(get(&town, path).await, before, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_listed_streamed_and_acknowledged() {
+    let town = Town::open().await;
+    let (status, problem) = get(&town, "/v1/events").await;
+    assert_eq!(
+        (status, problem["help"].as_str().is_some_and(|help| help.contains("schemas/events"))),
+        (404, true),
+        "{problem}"
+    );
+    let rule = r#"
+name = "fast"
+description = "A vehicle is fast."
+twin = "vehicle"
+raise_when = "speed_mps > 7"
+"#;
+    let events = town.twins.watch(vec![("fast.toml".to_owned(), rule.to_owned())], "test").await.unwrap();
+    while events.open().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut stream = reqwest::get(url(&town, "/v1/events/stream")).await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let (_, open) = get(&town, "/v1/events").await;
+    assert_eq!(
+        (&open["events"][0]["id"], &open["events"][0]["change"]),
+        (&json!("22/1095"), &json!("raised"))
+    );
+    let event = open["events"][0]["event_id"].as_str().unwrap().to_owned();
+    let client = reqwest::Client::new();
+    let said = client
+        .post(url(&town, &format!("/v1/events/{event}/acknowledge")))
+        .json(&json!({ "who": "Aino" }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(said.status(), 200);
+    let mut told = String::new();
+    while !told.contains("\n\n") {
+        told += &String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap());
+    }
+    assert!(
+        told.contains("event: acknowledged") && told.contains("\"who\":\"Aino\"") && told.contains(&event),
+        "{told}"
+    );
+    let unknown = client.post(url(&town, "/v1/events/none/acknowledge")).send().await.unwrap();
+    assert_eq!(unknown.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_twins_are_not_found_with_a_suggestion() {
     let town = Town::open().await;
     for (path, status, detail) in [

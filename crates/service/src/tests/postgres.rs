@@ -86,6 +86,21 @@ async fn several_statements_in_one_text_run_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn twins_have_comments() {
+    let town = Town::open().await;
+    let client = connect(&town, "").await;
+    for (table, comment) in [
+        ("vehicle", "A vehicle on the road."),
+        ("vehicle_history", "Every reading of: A vehicle on the road."),
+    ] {
+        let sql = format!(
+            "SELECT pg_catalog.obj_description(oid, 'pg_class') FROM pg_catalog.pg_class WHERE relname = '{table}'"
+        );
+        assert_eq!(text(&client, &sql).await, comment);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_statement_sees_the_tense_of_its_moment() {
     let town = Town::open().await;
     let client = connect(&town, "").await;

@@ -27,13 +27,13 @@ use twinlake_lake::{Following, LakeTable, TableChange};
 use twinlake_query::{Engine, SessionSettings};
 
 use self::grid::Extent;
-use self::readings::{Shape, readings};
+pub(crate) use self::readings::{Shape, readings};
 use self::state::State;
 use crate::model::{PropertyType, TwinModel};
 use crate::view::{back, through};
 
 /// How often versions of other processes are looked for when nobody asks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The present of one model.
 #[derive(Debug)]
@@ -53,9 +53,12 @@ struct Inner {
 
 /// What is asked of the present.
 #[derive(Debug, Clone, PartialEq)]
-enum Wanted {
+pub(crate) enum Wanted {
+    /// All instances.
     All,
+    /// Those of these keys, as texts.
     Keys(Vec<String>),
+    /// Those that may lie in a box.
     Within(Extent),
 }
 
@@ -69,9 +72,11 @@ impl Live {
     pub(crate) async fn keep(this: Weak<Self>) -> Result<()> {
         loop {
             let Some(live) = this.upgrade() else { return Ok(()) };
+            // Not behind the lock: who reads does not wait for storage.
+            live.table.look().await?;
             let woken = {
                 let mut inner = live.inner.lock().await;
-                live.caught_up(&mut inner).await?.following.woken()
+                live.with_what_was_told(&mut inner).await?.following.woken()
             };
             drop(live);
             // Rows of other processes are looked for even if nothing of this one happens.
@@ -103,9 +108,8 @@ impl Live {
         Ok(Inner { following, shape, state })
     }
 
-    /// The state with everything that a query of the table would see now.
-    async fn caught_up<'a>(&self, inner: &'a mut Option<Inner>) -> Result<&'a mut Inner> {
-        self.table.look().await?;
+    /// The state with everything that the table has told: the rows of this process, and those of others as of the last look.
+    async fn with_what_was_told<'a>(&self, inner: &'a mut Option<Inner>) -> Result<&'a mut Inner> {
         loop {
             let now = match inner.take() {
                 Some(now) => now,
@@ -134,10 +138,28 @@ impl Live {
         inner.as_mut().ok_or_else(|| twinlake_contracts::Error::internal("a state without a beginning"))
     }
 
+    /// The columns that are held: stored properties and the two times.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Shape::new(&self.model).schema
+    }
+
+    /// Rows of [`Live::schema`] as a query of the table would see them now.
     async fn read(&self, wanted: &Wanted) -> Result<Vec<RecordBatch>> {
+        self.read_after(wanted, true).await
+    }
+
+    /// As they are in memory: the rows of this process, and those of others as of the last look, at most [`LOOK_EVERY`] ago.
+    pub(crate) async fn read_now(&self, wanted: &Wanted) -> Result<Vec<RecordBatch>> {
+        self.read_after(wanted, false).await
+    }
+
+    async fn read_after(&self, wanted: &Wanted, look: bool) -> Result<Vec<RecordBatch>> {
+        if look {
+            self.table.look().await?;
+        }
         let mut inner = self.inner.lock().await;
         // What fails in the middle is begun anew by the next one who asks.
-        let now = match self.caught_up(&mut inner).await {
+        let now = match self.with_what_was_told(&mut inner).await {
             Ok(now) => now,
             Err(error) => {
                 *inner = None;
@@ -154,15 +176,17 @@ impl Live {
     /// How many rows are held, shown or overtaken.
     #[cfg(test)]
     pub(crate) async fn rows_held(&self) -> Result<usize> {
+        self.table.look().await?;
         let mut inner = self.inner.lock().await;
-        Ok(self.caught_up(&mut inner).await?.state.rows_held())
+        Ok(self.with_what_was_told(&mut inner).await?.state.rows_held())
     }
 
     /// How many instances there are.
     #[cfg(test)]
     pub(crate) async fn len(&self) -> Result<usize> {
+        self.table.look().await?;
         let mut inner = self.inner.lock().await;
-        Ok(self.caught_up(&mut inner).await?.state.len())
+        Ok(self.with_what_was_told(&mut inner).await?.state.len())
     }
 }
 

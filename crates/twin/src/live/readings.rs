@@ -15,7 +15,7 @@ use crate::view::back;
 
 /// What the state of a model shows.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// The stored properties, then the two times.
     pub schema: SchemaRef,
     /// The columns that break ties, in their order.
@@ -25,7 +25,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn new(model: &TwinModel) -> Self {
+    pub(crate) fn new(model: &TwinModel) -> Self {
         let stored: Vec<_> = model.properties.iter().filter(|(_, property)| property.sql.is_none()).collect();
         let mut fields: Vec<Field> = stored.iter().map(|(name, property)| property.field(name)).collect();
         let deciding = stored
@@ -49,7 +49,7 @@ fn cast(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
 }
 
 /// The readings in rows of the model's table; rows without a key or a time are none.
-pub(super) fn readings(model: &TwinModel, shape: &Shape, rows: &RecordBatch) -> Result<Readings> {
+pub(crate) fn readings(model: &TwinModel, shape: &Shape, rows: &RecordBatch) -> Result<Readings> {
     let missing = |column: &str| {
         let schema = rows.schema();
         let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();

@@ -33,7 +33,7 @@ const SMALL_BATCH: usize = 1024;
 const BATCH_ROWS: usize = 8_192;
 
 /// Readings in the shape of the state: the columns that are shown, and what the order needs.
-pub(super) struct Readings {
+pub(crate) struct Readings {
     /// The columns of [`State::schema`].
     pub rows: RecordBatch,
     /// The keys: `Utf8` or `Int64`, without nulls.

@@ -1,8 +1,15 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod events;
+mod forks;
+mod laws;
+mod plant;
+mod points;
 mod present;
+mod relations;
 mod scenarios;
 mod simulations;
+mod slt;
 mod states;
 
 use std::sync::Arc;
@@ -53,7 +60,7 @@ at = "2018-10-09T04:33:00Z"
 
 /// A lake with the shipped models over it.
 struct City {
-    _folder: TempDir,
+    folder: TempDir,
     lake: Arc<Lake>,
     engine: Arc<Engine>,
     twins: Arc<Twins>,
@@ -74,11 +81,15 @@ struct Reading {
 
 impl City {
     async fn new() -> Self {
+        Self::with(models(), scenarios()).await
+    }
+
+    async fn with(models: Vec<(String, String)>, scenarios: Vec<(String, String)>) -> Self {
         let folder = TempDir::new().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
         let engine = Engine::new(lake.clone());
-        let twins = Twins::load(&engine, models(), scenarios()).unwrap();
-        Self { _folder: folder, lake, engine, twins }
+        let twins = Twins::load(&engine, models, scenarios).unwrap();
+        Self { folder, lake, engine, twins }
     }
 
     /// The same lake as another process finds it.

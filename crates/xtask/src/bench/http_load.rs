@@ -167,6 +167,12 @@ impl Asker {
         Ok(Self { reader: BufReader::new(writer.try_clone()?), writer })
     }
 
+    /// Gets an address and gives the answer's body, whose length the answer must tell.
+    pub fn get(&mut self, target: &str) -> Result<String> {
+        self.writer.write_all(format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())?;
+        answer(&mut self.reader)
+    }
+
     /// Posts a body and gives the answer's body, whose length the answer must tell.
     pub fn post(&mut self, target: &str, media: &str, body: &str) -> Result<String> {
         let length = body.len();

@@ -2,6 +2,7 @@
 
 mod bills;
 mod cluster;
+mod database;
 mod http_load;
 mod ingest;
 mod lake;
@@ -11,6 +12,7 @@ mod reprocess;
 mod simulation;
 mod spatial;
 mod timeseries;
+mod twins;
 
 use anyhow::{Result, bail};
 
@@ -52,6 +54,11 @@ const PROGRAMS: &[Program] = &[
         "timeseries",
         "last value, gap filling and ASOF join over 50 million readings; peers DuckDB and chDB",
         timeseries::bench,
+    ),
+    (
+        "twins",
+        "a million twins in memory: point reads, boxes, updates, HTTP, forks; peers Redis and PostGIS where installed",
+        twins::bench,
     ),
 ];
 

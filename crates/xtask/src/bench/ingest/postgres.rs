@@ -3,56 +3,23 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::at;
-use crate::bench::process::{Server, free_port, server_programs};
+use crate::bench::database::{Database, client, psql};
 use crate::bench::report::{Case, Report};
-use crate::run::output;
 
 const SECONDS: f64 = 15.0;
 const CONNECTIONS: u64 = 4;
 const ROWS: u64 = 5_000;
 
 pub fn bench(folder: &Path, report: &mut Report) -> Result<()> {
-    let Some(programs) = server_programs() else {
+    let Some(Database { server, port }) = Database::start(folder)? else {
         report.note("PostgreSQL is not installed (apt-get install postgresql)".to_owned());
         return Ok(());
     };
-    let own = folder.join("postgres");
-    std::fs::create_dir_all(&own)?;
-    let user = server_user();
-    if let Some(user) = &user {
-        crate::run::run(Command::new("chown").arg(user).arg(&own))?;
-        crate::run::run(Command::new("chmod").arg("711").arg(folder))?;
-    }
-    let data = own.join("data");
-    let as_user = |program: &Path| match &user {
-        Some(user) => {
-            let mut command = Command::new("runuser");
-            command.args(["-u", user, "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
-    let initialised = as_user(&programs.join("initdb"))
-        .args(["--auth", "trust", "--username", "bench", "--pgdata"])
-        .arg(&data)
-        .stdout(Stdio::null())
-        .status()?;
-    if !initialised.success() {
-        bail!("initdb failed");
-    }
-    let port = free_port()?;
-    let mut command = as_user(&programs.join("postgres"));
-    command.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""]);
-    let mut server = Server::start("PostgreSQL", &mut command, &own, port)?;
-    // `runuser` stands between; the server writes its process into its folder.
-    let pid = std::fs::read_to_string(data.join("postmaster.pid"))?;
-    server.measure(pid.lines().next().and_then(|line| line.parse().ok()).context("no process identifier")?);
     for fields in [1, 10] {
         let values: String = (0..fields).fold(String::new(), |mut text, field| {
             let _ = write!(text, ", f{field} float8");
@@ -122,41 +89,4 @@ fn connection(port: u16, table: &str, number: u64, fields: u64) -> Result<u64> {
         bail!("psql failed");
     }
     Ok(sent)
-}
-
-fn client(port: u16) -> Command {
-    let mut command = Command::new("psql");
-    command.args([
-        "-X",
-        "-q",
-        "-A",
-        "-t",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &port.to_string(),
-    ]);
-    command.args(["-U", "bench", "postgres"]);
-    command
-}
-
-fn psql(port: u16, sql: &str) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(told) = output(client(port).args(["-c", sql])) {
-            return Ok(told);
-        }
-        if Instant::now() > deadline {
-            bail!("PostgreSQL at {} does not answer: {sql}", at(port));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// The server refuses to run as root: the package's user runs it then.
-fn server_user() -> Option<String> {
-    let root_user = output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0");
-    root_user.then(|| "postgres".to_owned())
 }
