@@ -20,11 +20,10 @@ use twinlake_simulate::PowerFlow;
 const TIMED: [&str; 5] = ["case14", "case118", "case300", "case1354pegase", "case_ACTIVSg2000"];
 
 fn main() -> Result<()> {
-    match figures::task() {
-        Some(figures::Task::Validate) => figures::section("validation", validate),
-        Some(figures::Task::Speed(_)) => speed(),
-        None => Err(Error::config("write 'validate' or 'speed'")),
+    if figures::asked(validate, speed)? {
+        return Ok(());
     }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
 }
 
 fn folder() -> Result<PathBuf> {
@@ -38,7 +37,7 @@ fn case(name: &str) -> Result<BTreeMap<String, RecordBatch>> {
     matpower::read_case(&read(&path)?, &path.to_string_lossy())
 }
 
-fn speed() -> Result<()> {
+fn speed(_folder: &Path) -> Result<()> {
     for name in TIMED {
         let tables = case(name)?;
         figures::measure(name, 5, || {

@@ -25,14 +25,13 @@ const REPLICATIONS: u64 = 20;
 const PARTS: f64 = 1e7;
 
 fn main() -> Result<()> {
-    match figures::task() {
-        Some(figures::Task::Validate) => figures::section("validation", validate),
-        Some(figures::Task::Speed(_)) => speed(),
-        None => Err(Error::config("write 'validate' or 'speed'")),
+    if figures::asked(validate, speed)? {
+        return Ok(());
     }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
 }
 
-fn speed() -> Result<()> {
+fn speed(_folder: &Path) -> Result<()> {
     let lines = [
         ("M/M/1 at 80 % load, 1e6 parts", queue(0.8, 1.0, 1, None)),
         ("three machines, buffers of 2, 1e6 parts", tandem(&[1.0; 3], &[2, 2])),

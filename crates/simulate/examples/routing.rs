@@ -35,11 +35,10 @@ const NETWORKS: [(&str, &str); 5] = [
 ];
 
 fn main() -> Result<()> {
-    match figures::task() {
-        Some(figures::Task::Validate) => figures::section("validation", validate),
-        Some(figures::Task::Speed(folder)) => speed(Path::new(&folder)),
-        None => Err(Error::config("write 'validate' or 'speed FOLDER'")),
+    if figures::asked(validate, speed)? {
+        return Ok(());
     }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
 }
 
 fn speed(folder: &Path) -> Result<()> {

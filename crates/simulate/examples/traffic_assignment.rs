@@ -29,10 +29,8 @@ const NETWORKS: [(&str, &str, f64, f64); 5] = [
 ];
 
 fn main() -> Result<()> {
-    match figures::task() {
-        Some(figures::Task::Validate) => return figures::section("validation", validate),
-        Some(figures::Task::Speed(_)) => return speed(),
-        None => {}
+    if figures::asked(validate, speed)? {
+        return Ok(());
     }
     let gap = match std::env::args().nth(1) {
         Some(text) => text.parse().map_err(|_| Error::config(format!("'{text}' is not a relative gap")))?,
@@ -140,7 +138,7 @@ fn against_best(city: &Snapshot, outcome: &Outcome, best: &Path) -> Result<(usiz
     Ok((compared, of_flow, of_cost))
 }
 
-fn speed() -> Result<()> {
+fn speed(_folder: &Path) -> Result<()> {
     for network in NETWORKS {
         let city = city(network)?;
         let mut set = weights(network);

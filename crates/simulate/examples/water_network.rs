@@ -34,11 +34,10 @@ const QUALITY: [(&str, &str, &str); 7] = [
 ];
 
 fn main() -> Result<()> {
-    match figures::task() {
-        Some(figures::Task::Validate) => figures::section("validation", validate),
-        Some(figures::Task::Speed(folder)) => speed(Path::new(&folder)),
-        None => Err(Error::config("write 'validate' or 'speed FOLDER'")),
+    if figures::asked(validate, speed)? {
+        return Ok(());
     }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
 }
 
 fn folder() -> Result<PathBuf> {
@@ -82,6 +81,13 @@ fn speed(into: &Path) -> Result<()> {
                 "{} rows in the result",
                 outcome.tables["nodes"].num_rows() + outcome.tables["links"].num_rows()
             ))
+        })?;
+    }
+    for name in names(&folder)? {
+        let path = folder.join(format!("{name}.inp"));
+        let set = Parameters::from([hydraulics.clone()]);
+        figures::measure(&format!("{name}, from the file"), 3, || {
+            run(network(&path)?, &set).map(|_| String::new())
         })?;
     }
     for (name, quality, trace) in QUALITY {

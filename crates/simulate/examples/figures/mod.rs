@@ -1,30 +1,25 @@
 //! What an example prints for `cargo xtask bench OPERATOR`: sections of the operator's page, and times.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use twinlake_contracts::Result;
 
-/// What the example is asked for.
-pub enum Task {
-    /// The tables of ours against the reference.
-    Validate,
-    /// The times that a peer's are set against; files for the peer go to the folder.
-    Speed(String),
-}
-
-/// The task that the command line names.
-pub fn task() -> Option<Task> {
+/// Does what the command line asks for: `validate`, the table of ours against the reference, or `speed FOLDER`, the times that
+/// a peer's are set against, with files for the peer in the folder. Whether it asked for one of them.
+pub fn asked(validate: impl FnOnce() -> Result<()>, speed: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("validate"), None) => Some(Task::Validate),
-        (Some("speed"), folder) => Some(Task::Speed(folder.unwrap_or_else(|| ".".to_owned()))),
-        _ => None,
+        (Some("validate"), None) => section("validation", validate)?,
+        (Some("speed"), Some(folder)) => speed(Path::new(&folder))?,
+        _ => return Ok(false),
     }
+    Ok(true)
 }
 
 /// Prints a section of the page: what `body` prints comes to stand there.
-pub fn section(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
+fn section(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     println!("<!-- {name} -->");
     body()?;
     println!("<!-- end of {name} -->");
