@@ -13,6 +13,7 @@ use twinlake_contracts::{
 
 use crate::columns::Table;
 use crate::routing::hierarchy::Weighted;
+use crate::routing::labels::distances;
 use crate::routing::roads::{Roads, hour, in_units, weight_column};
 use crate::transit::journeys;
 
@@ -210,8 +211,12 @@ impl Operator for Route {
             }
             let weights = roads.arc_weights(*hour);
             let weighted = hierarchy.customize(&weights);
-            for (row, cost) in rows.iter().zip(distances(&roads, &weighted, rows, &pairs)) {
-                costs[*row] = in_units(cost);
+            let ends: Vec<(u32, u32)> =
+                rows.iter().map(|row| (roads.start(pairs[*row].origin), pairs[*row].destination)).collect();
+            for (row, cost) in rows.iter().zip(distances(&weighted, &ends)) {
+                // Either half of a node that may not be passed is the node itself.
+                let same = pairs[*row].origin == pairs[*row].destination;
+                costs[*row] = in_units(if same { 0 } else { cost });
             }
             if wants_paths {
                 let found: Vec<Vec<(usize, Option<Way>)>> = rows
@@ -257,24 +262,6 @@ fn read_pairs(batch: &RecordBatch, roads: &Roads, hour: Option<i64>) -> Result<V
             };
             let (origin, destination) = (index(origins[row])?, index(destinations[row])?);
             Ok(Pair { origin, destination, hour: hours[row].map(|hour| hour as i64).or(hour) })
-        })
-        .collect()
-}
-
-fn distances(roads: &Roads, weighted: &Weighted, rows: &[usize], pairs: &[Pair]) -> Vec<u32> {
-    // A query's memory is as large as the graph: one a thread, not one a chunk.
-    rows.par_chunks(rows.len().div_ceil(rayon::current_num_threads()).max(CHUNK))
-        .flat_map_iter(|rows| {
-            let mut query = weighted.query();
-            let distance = |row: &usize| {
-                let pair = &pairs[*row];
-                if pair.origin == pair.destination {
-                    0
-                } else {
-                    query.distance(roads.start(pair.origin), pair.destination)
-                }
-            };
-            rows.iter().map(distance).collect::<Vec<_>>()
         })
         .collect()
 }

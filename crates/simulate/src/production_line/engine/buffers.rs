@@ -33,6 +33,7 @@ impl Engine<'_> {
     }
 
     /// The first part of the buffer, or of who waits to put one in; there is one.
+    #[inline]
     pub(super) fn take(&mut self, buffer: usize) -> Option<Part> {
         self.tally.buffers[buffer].parts += 1;
         self.measure(buffer);

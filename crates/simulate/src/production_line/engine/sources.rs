@@ -3,6 +3,7 @@
 use super::{Engine, Giver, Part, Todo};
 
 impl Engine<'_> {
+    #[inline]
     pub(super) fn next_arrival(&mut self, source: usize) {
         match self.line.sources[source].interarrival {
             Some(time) => {
@@ -13,6 +14,7 @@ impl Engine<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn arrive(&mut self, source: usize) {
         self.tally.arrived += 1;
         let product = self.draw_product(source);
@@ -53,6 +55,7 @@ impl Engine<'_> {
     }
 
     /// A part that waits at its source tries to come in.
+    #[inline]
     pub(super) fn try_source(&mut self, source: usize) {
         let Some(product) = self.sources[source].held else {
             // It has come in meanwhile: the next one sets out.
@@ -77,11 +80,13 @@ impl Engine<'_> {
         }
     }
 
+    #[inline]
     pub(super) fn enter(&mut self, product: u16) -> Part {
         self.change_work(1);
         Part { entered: self.now, product, reworks: 0 }
     }
 
+    #[inline]
     pub(super) fn leave(&mut self, part: Part, good: bool) {
         if good {
             self.tally.left += 1;

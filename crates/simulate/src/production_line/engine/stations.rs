@@ -4,6 +4,7 @@ use super::{Engine, Giver, Phase, Request, Todo};
 use crate::production_line::model::{Destination, Station};
 
 impl<'a> Engine<'a> {
+    #[inline]
     pub(super) fn station(&self, unit: usize) -> &'a Station {
         &self.line.stations[self.units[unit].station]
     }
@@ -13,6 +14,7 @@ impl<'a> Engine<'a> {
         (store.parts.len() + store.givers.len()).saturating_sub(store.reserved)
     }
 
+    #[inline]
     pub(super) fn could_take(&self, station: usize) -> bool {
         let spec = &self.line.stations[station];
         !self.stations[station].ready.is_empty()
@@ -21,6 +23,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Starts as many units as it can. `turn`: it is first in the queue of its pool.
+    #[inline]
     pub(super) fn try_station(&mut self, station: usize, mut turn: bool) {
         let spec = &self.line.stations[station];
         let mut short = false;
@@ -111,6 +114,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Stops the clock; the operator goes.
+    #[inline]
     pub(super) fn pause(&mut self, unit: usize) {
         if !self.units[unit].running {
             return;
@@ -135,6 +139,7 @@ impl<'a> Engine<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn phase_ends(&mut self, unit: usize) {
         self.wear(unit);
         self.units[unit].running = false;
@@ -211,6 +216,7 @@ impl<'a> Engine<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn idle(&mut self, unit: usize) {
         let it = &mut self.units[unit];
         it.phase = Phase::Idle;
