@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 # No bars of progress: they are drawn inside of the times.
-os.environ["TQDM_DISABLE"] = "1"
+os.environ["AEQ_SHOW_PROGRESS"] = "FALSE"
 
 import numpy
 import pandas
