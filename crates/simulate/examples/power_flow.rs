@@ -20,7 +20,7 @@ use twinlake_simulate::PowerFlow;
 const TIMED: [&str; 5] = ["case14", "case118", "case300", "case1354pegase", "case_ACTIVSg2000"];
 
 fn main() -> Result<()> {
-    if figures::asked(validate, speed)? {
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
     }
     Err(Error::config("write 'validate' or 'speed FOLDER'"))

@@ -35,7 +35,7 @@ const NETWORKS: [(&str, &str); 5] = [
 ];
 
 fn main() -> Result<()> {
-    if figures::asked(validate, speed)? {
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
     }
     Err(Error::config("write 'validate' or 'speed FOLDER'"))

@@ -29,7 +29,7 @@ const NETWORKS: [(&str, &str, f64, f64); 5] = [
 ];
 
 fn main() -> Result<()> {
-    if figures::asked(validate, speed)? {
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
     }
     let gap = match std::env::args().nth(1) {

@@ -34,7 +34,7 @@ const QUALITY: [(&str, &str, &str); 7] = [
 ];
 
 fn main() -> Result<()> {
-    if figures::asked(validate, speed)? {
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
     }
     Err(Error::config("write 'validate' or 'speed FOLDER'"))

@@ -5,10 +5,12 @@
 //! file, asks a clock or starts a runtime: the same input gives the same bytes on any number of threads.
 
 mod accessibility;
+mod adjacency;
 mod block_lu;
 mod cholesky;
 mod columns;
 mod isochrone;
+mod parameters;
 mod power_flow;
 mod production_line;
 mod route;

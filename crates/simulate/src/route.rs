@@ -12,9 +12,11 @@ use twinlake_contracts::{
 };
 
 use crate::columns::Table;
+use crate::parameters::flag;
+use crate::routing::asked::{hour, read_nodes, weight_column};
 use crate::routing::hierarchy::Weighted;
 use crate::routing::labels::distances;
-use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::routing::roads::{Roads, in_units};
 use crate::transit::journeys;
 
 /// Shortest ways by customizable contraction hierarchies, exact: the same as Dijkstra's.
@@ -195,10 +197,7 @@ impl Operator for Route {
             return journeys::route(city, &parameters, progress);
         }
         let roads = Roads::read(city, &weight_column(&parameters)?)?;
-        let wants_paths = match &parameters["paths"] {
-            Value::Bool(flag) => *flag,
-            other => return Err(Error::config(format!("parameter paths = {other} must be true or false"))),
-        };
+        let wants_paths = flag(&parameters, "paths")?;
         let pairs = read_pairs(city.table("demand")?, &roads, hour(&parameters)?)?;
         let mut by_hour: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
         pairs.iter().enumerate().for_each(|(row, pair)| by_hour.entry(pair.hour).or_default().push(row));
@@ -248,22 +247,21 @@ struct Way {
 
 fn read_pairs(batch: &RecordBatch, roads: &Roads, hour: Option<i64>) -> Result<Vec<Pair>> {
     let table = Table::new("demand", batch);
-    let (origins, destinations) = (table.integers("origin")?, table.integers("destination")?);
     let hours = if table.has("hour") { table.numbers("hour")? } else { vec![None; batch.num_rows()] };
-    (0..batch.num_rows())
-        .map(|row| {
-            let index = |node: i64| {
-                roads.index_of(node).ok_or_else(|| {
-                    Error::config(format!(
-                        "row {} of 'demand' names node {node}, which the network does not have",
-                        row + 1
-                    ))
-                })
-            };
-            let (origin, destination) = (index(origins[row])?, index(destinations[row])?);
-            Ok(Pair { origin, destination, hour: hours[row].map(|hour| hour as i64).or(hour) })
+    let ends = read_nodes("demand", batch, "origin", roads)?.into_iter().zip(read_nodes(
+        "demand",
+        batch,
+        "destination",
+        roads,
+    )?);
+    Ok(ends
+        .zip(hours)
+        .map(|((origin, destination), of_row)| Pair {
+            origin,
+            destination,
+            hour: of_row.map(|hour| hour as i64).or(hour),
         })
-        .collect()
+        .collect())
 }
 
 fn find_ways(

@@ -1,5 +1,6 @@
 //! Shortest ways on the road graph: what `route`, `isochrone` and `accessibility` share.
 
+pub(crate) mod asked;
 pub(crate) mod hierarchy;
 pub(crate) mod labels;
 mod order;

@@ -13,7 +13,6 @@ mod report;
 mod shortest_path;
 mod stride;
 
-use serde_json::Value;
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, Parameters, Progress, Result, Snapshot,
 };
@@ -24,6 +23,8 @@ use cost::{LinkCost, Principle};
 use elastic::{Elasticity, Form};
 use input::{BprDefaults, Demand, Links, read_nodes};
 use network::Network;
+
+use crate::parameters::{number, word};
 
 /// Static traffic assignment with BPR link costs by Algorithm B (Dial 2006), for one class of users or several, with fixed or
 /// elastic demand.
@@ -93,24 +94,12 @@ impl Settings {
         let iterations = number(parameters, "max_iterations", "a whole number from 1 to 1000000", |value| {
             value.fract() == 0.0 && (1.0..=1e6).contains(&value)
         })?;
-        let principle = match &parameters["objective"] {
-            Value::String(name) if name == Principle::UserEquilibrium.name() => Principle::UserEquilibrium,
-            Value::String(name) if name == Principle::SystemOptimum.name() => Principle::SystemOptimum,
-            other => {
-                return Err(Error::config(format!("parameter objective = {other} is unknown"))
-                    .with_help("write 'user_equilibrium' or 'system_optimum'"));
-            }
-        };
-        let form = match &parameters["demand_function"] {
-            Value::String(name) if name == "fixed" => None,
-            other => {
-                let known = Form::ALL.into_iter().find(|form| other.as_str() == Some(form.name()));
-                Some(known.ok_or_else(|| {
-                    Error::config(format!("parameter demand_function = {other} is unknown"))
-                        .with_help("write 'fixed', 'linear', 'exponential' or 'power'")
-                })?)
-            }
-        };
+        let both = [Principle::UserEquilibrium, Principle::SystemOptimum];
+        let objective = word(parameters, "objective", &both.map(Principle::name))?;
+        let principle = if objective == both[0].name() { both[0] } else { both[1] };
+        let [linear, exponential, power] = Form::ALL.map(Form::name);
+        let function = word(parameters, "demand_function", &["fixed", linear, exponential, power])?;
+        let form = Form::ALL.into_iter().find(|form| form.name() == function);
         let elasticity =
             number(parameters, "elasticity", "a number above 0, at most 100", |v| v > 0.0 && v <= 100.0)?;
         Ok(Self {
@@ -186,19 +175,6 @@ impl Principle {
             Self::SystemOptimum => "system_optimum",
         }
     }
-}
-
-/// A number given as a number or, as command lines do, as text.
-fn number(parameters: &Parameters, name: &str, wanted: &str, allowed: impl Fn(f64) -> bool) -> Result<f64> {
-    let value = &parameters[name];
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    number
-        .filter(|number: &f64| number.is_finite() && allowed(*number))
-        .ok_or_else(|| Error::config(format!("parameter {name} = {value} must be {wanted}")))
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use twinlake_contracts::Result;
 
-/// Does what the command line asks for: `validate`, the table of ours against the reference, or `speed FOLDER`, the times that
+/// Does what the command line asks for: `validate`, sections with ours against the reference, or `speed FOLDER`, the times that
 /// a peer's are set against, with files for the peer in the folder. Whether it asked for one of them.
 pub fn asked(validate: impl FnOnce() -> Result<()>, speed: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("validate"), None) => section("validation", validate)?,
+        (Some("validate"), None) => validate()?,
         (Some("speed"), Some(folder)) => speed(Path::new(&folder))?,
         _ => return Ok(false),
     }
@@ -19,7 +19,7 @@ pub fn asked(validate: impl FnOnce() -> Result<()>, speed: impl FnOnce(&Path) ->
 }
 
 /// Prints a section of the page: what `body` prints comes to stand there.
-fn section(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn section(name: &str, body: impl FnOnce() -> Result<()>) -> Result<()> {
     println!("<!-- {name} -->");
     body()?;
     println!("<!-- end of {name} -->");

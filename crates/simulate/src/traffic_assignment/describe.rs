@@ -114,6 +114,7 @@ pub(super) fn describe() -> OperatorSpec {
                     ("origin", "Int64", "node where the trips begin"),
                     ("destination", "Int64", "node where they end"),
                     ("flow_vph", "Float64", "vehicles an hour"),
+                    ("class", "Utf8", "the class, where there is a table of classes"),
                 ],
             },
             TableShape {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use twinlake_contracts::{Error, Result};
 
 use super::input::Links;
+use crate::adjacency::first_out;
 
 /// Nodes are numbered by ascending id, links by tail: the links that leave node `i` are
 /// `first_out[i]..first_out[i + 1]`. So nothing here depends on the order of the rows, except that parallel links keep
@@ -74,14 +75,7 @@ impl Network {
 
     /// Takes the links in the order of their tails: tail, row, head.
     fn arrange(&mut self, links: &[(u32, u32, u32)]) {
-        let mut first_out = vec![0_u32; self.nodes() + 1];
-        for &(from, _, _) in links {
-            first_out[from as usize + 1] += 1;
-        }
-        for node in 0..self.nodes() {
-            first_out[node + 1] += first_out[node];
-        }
-        self.first_out = first_out;
+        self.first_out = first_out(self.nodes(), links.iter().map(|link| link.0));
         self.tail = links.iter().map(|&(from, _, _)| from).collect();
         self.head = links.iter().map(|&(_, _, to)| to).collect();
         self.row = links.iter().map(|&(_, row, _)| row).collect();

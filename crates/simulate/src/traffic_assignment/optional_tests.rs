@@ -335,7 +335,7 @@ fn bad_classes_and_demand_functions_are_refused_by_name() {
     let city = || two_routes().snapshot();
     refuse(
         said(city(), &[("demand_function", json!("logit"))]),
-        "write 'fixed', 'linear', 'exponential' or 'power'",
+        "write one of: fixed, linear, exponential, power",
     );
     refuse(said(city(), &[("elasticity", json!(0))]), "parameter elasticity = 0 must be");
     let reference = |cost: f64| {

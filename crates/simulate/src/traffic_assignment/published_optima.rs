@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use serde_json::json;
+use serde_json::{Value, json};
 use twinlake_formats::tntp;
 
 use super::tests::{column, figure, run};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -456,7 +456,7 @@ fn bad_parameters_are_refused_by_name() {
         ("max_iterations", json!(-1), "must be a whole number"),
         ("toll_weight", json!("inf"), "must be a finite number"),
         ("toll_weight", json!(null), "must be a finite number"),
-        ("objective", json!("least_time"), "write 'user_equilibrium' or 'system_optimum'"),
+        ("objective", json!("least_time"), "write one of: user_equilibrium, system_optimum"),
         ("b", json!(-1), "not negative"),
     ] {
         let shown = run(&city, &[(name, value)]).unwrap_err().to_string();
