@@ -62,7 +62,9 @@ fn speed(_folder: &Path) -> Result<()> {
 /// The paint shop: what limits it by the ranking, then that factor changed in the file itself, run on random numbers of its
 /// own, and what is gained.
 fn painting() -> Result<()> {
-    let city = |text: &str| Ok(Snapshot { tables: line_toml::read_line(text, "car-painting.toml")? });
+    let city = |text: &str| -> Result<Snapshot> {
+        Ok(Snapshot { tables: line_toml::read_line(text, "car-painting.toml")? })
+    };
     let run = |city: &Snapshot, set: &Parameters, seed: u64| {
         ProductionLine.run(city, Horizon { from_us: 0, to_us: 0 }, seed, set, &|_, _| true)
     };
