@@ -59,6 +59,11 @@ fn speed(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Without the rounding of products in binary.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
 /// The paint shop: what limits it by the ranking, then that factor changed in the file itself, run on random numbers of its
 /// own, and what is gained.
 fn painting() -> Result<()> {
@@ -81,8 +86,8 @@ fn painting() -> Result<()> {
             row + 1,
             text("element", row),
             text("factor", row),
-            number("value", row),
-            number("changed_value", row),
+            rounded(number("value", row)),
+            rounded(number("changed_value", row)),
             number("gain_per_h", row),
             number("gain_half_width", row)
         );
