@@ -66,6 +66,8 @@ impl Operator for TrafficAssignment {
             return report::report(&case, &network, &solved, None);
         };
         let mut stretched = elastic::stretch(&network, &demand, elasticity, &functions, &surcharge)?;
+        // At the cost of free flow there may be more trips than at the reference: costs must be computable for them, too.
+        settings.costs(&links, &network, &classes, stretched.most())?;
         let origins = std::mem::take(&mut stretched.demand);
         let (functions, surcharge) = (stretched.functions.split_off(0), stretched.surcharge.split_off(0));
         let mut solved =

@@ -86,6 +86,9 @@ pub(crate) struct ElasticPair {
     pub(crate) excess_link: Option<u32>,
 }
 
+/// Fewer of a pair's trips than this part are none.
+const NEGLIGIBLE: f64 = 1e-12;
+
 /// A problem of fixed demand that has the same solution.
 pub(crate) struct Stretched {
     pub(crate) network: Network,
@@ -96,6 +99,13 @@ pub(crate) struct Stretched {
     pub(crate) pairs: Vec<ElasticPair>,
     /// Pairs without a path: class, origin, destination, trips at the reference.
     pub(crate) unassigned: Vec<(usize, u32, u32, f64)>,
+}
+
+impl Stretched {
+    /// All trips that there can be.
+    pub(crate) fn most(&self) -> f64 {
+        self.pairs.iter().fold(0.0, |sum, pair| sum + pair.most)
+    }
 }
 
 /// Stretches the network by a way out for the trips that are not made.
@@ -142,6 +152,9 @@ pub(crate) fn stretch(
                         network.node_id(end)
                     ))
                     .with_help("its reference_cost_s is too far above that cost for this elasticity"));
+                }
+                if most < NEGLIGIBLE * trips {
+                    most = 0.0;
                 }
                 excess_link = (most > 0.0).then(|| {
                     ways.push((at, place_of(end)));

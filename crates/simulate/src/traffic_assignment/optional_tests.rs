@@ -347,6 +347,15 @@ fn bad_classes_and_demand_functions_are_refused_by_name() {
         )
     };
     refuse(said(reference(-1.0), &[]), "has reference_cost_s");
+    let steep = Rows::default().link(1, 2, 10.0, 0.15, 30.0, 1.0).trips(1, 2, 1000.0).snapshot();
+    let steep = with_column(
+        steep,
+        "demand",
+        "reference_cost_s",
+        Arc::new(Float64Array::from(vec![20.0])) as ArrayRef,
+    );
+    let many = [("demand_function", json!("exponential")), ("elasticity", json!(50.0))];
+    refuse(said(steep, &many), "link 1 (row 1 of 'links') has a cost too large");
     let power = [("demand_function", json!("power")), ("elasticity", json!(20.0))];
     refuse(said(reference(1e6), &power), "from 1 to 2 there would be");
 }
