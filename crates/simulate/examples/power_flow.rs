@@ -1,14 +1,13 @@
 //! Validation and benchmark of the operator `power_flow`.
 //!
-//! `TWINLAKE_TESTDATA=… cargo run --release -p twinlake-simulate --example power_flow` compares voltages with those of
-//! PYPOWER for the cases in `simulation/power` and prints the table of `docs/operators/power_flow.md`. With
-//! `-- time FILE [REPEATS]` it runs one case again and again, from a flat start as its peers do, and prints the median
-//! time of a run, and of all branch outages.
+//! `cargo xtask bench power_flow` runs it with `validate` (voltages against those of PYPOWER for the cases in `simulation/power`
+//! of the folder that `TWINLAKE_TESTDATA` names) and with `speed`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod figures;
+
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -17,25 +16,57 @@ use twinlake_contracts::{Error, Horizon, Operator, Outcome, Parameters, Result, 
 use twinlake_formats::matpower;
 use twinlake_simulate::PowerFlow;
 
+/// Timed; in all of them the peers find a solution from a flat start.
+const TIMED: [&str; 5] = ["case14", "case118", "case300", "case1354pegase", "case_ACTIVSg2000"];
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, file, rest @ ..] = arguments.as_slice()
-        && word == "time"
-    {
-        let repeats = rest.first().and_then(|text| text.parse().ok()).unwrap_or(20);
-        return time(Path::new(file), repeats);
-    }
-    let Ok(data) = std::env::var("TWINLAKE_TESTDATA") else {
-        println!("TWINLAKE_TESTDATA is not set: there is nothing to compare with");
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
-    };
-    let folder = Path::new(&data).join("simulation/power");
+    }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
+}
+
+fn folder() -> Result<PathBuf> {
+    let data = std::env::var("TWINLAKE_TESTDATA")
+        .map_err(|_| Error::config("TWINLAKE_TESTDATA is not set: there is nothing to compare with"))?;
+    Ok(Path::new(&data).join("simulation/power"))
+}
+
+fn case(name: &str) -> Result<BTreeMap<String, RecordBatch>> {
+    let path = folder()?.join(format!("{name}.m"));
+    matpower::read_case(&read(&path)?, &path.to_string_lossy())
+}
+
+fn speed(_folder: &Path) -> Result<()> {
+    for name in TIMED {
+        let tables = case(name)?;
+        figures::measure(name, 5, || {
+            let outcome = run(tables.clone(), &[("tolerance", json!(1e-8)), ("flat_start", json!(true))])?;
+            Ok(format!(
+                "{} iterations, with reading tables and building results",
+                outcome.summary["iterations"]
+            ))
+        })?;
+    }
+    for name in ["case118", "case300", "case1354pegase"] {
+        let tables = case(name)?;
+        figures::measure(&format!("{name}, all outages"), 1, || {
+            let outcome =
+                run(tables.clone(), &[("tolerance", json!(1e-8)), ("contingencies", json!("branches"))])?;
+            Ok(format!("{} outages", outcome.summary["contingencies"]))
+        })?;
+    }
+    Ok(())
+}
+
+fn validate() -> Result<()> {
+    let folder = folder()?;
     let summary: Value = serde_json::from_str(&read(&folder.join("reference/summary.json"))?)
         .map_err(|error| Error::config(format!("summary.json: {error}")))?;
     println!(
-        "| case | buses | losses, ours (MW) | losses, PYPOWER (MW) | largest difference of voltage (p.u.) | of angle (degrees) | iterations | ms |"
+        "| case | buses | losses, ours (MW) | losses, PYPOWER (MW) | largest difference of voltage (p.u.) | of angle (degrees) | iterations |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
     let mut names: Vec<&String> = summary.as_object().map(|cases| cases.keys().collect()).unwrap_or_default();
     names.sort_by_key(|name| summary[name.as_str()]["buses"].as_u64());
     for name in names {
@@ -54,42 +85,8 @@ fn run(tables: BTreeMap<String, RecordBatch>, set: &[(&str, Value)]) -> Result<O
     PowerFlow.run(&Snapshot { tables }, Horizon { from_us: 0, to_us: 0 }, 0, &parameters, &|_, _| true)
 }
 
-fn median(repeats: usize, mut work: impl FnMut() -> Result<Value>) -> Result<(f64, Value)> {
-    let mut seconds = Vec::new();
-    let mut last = Value::Null;
-    for _ in 0..repeats.max(1) {
-        let start = Instant::now();
-        last = work()?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    Ok((seconds[seconds.len() / 2], last))
-}
-
-fn time(file: &Path, repeats: usize) -> Result<()> {
-    let tables = matpower::read_case(&read(file)?, &file.to_string_lossy())?;
-    let one = |set: &[(&str, Value)]| Ok(run(tables.clone(), set)?.summary["iterations"].clone());
-    let (flat, iterations) =
-        median(repeats, || one(&[("tolerance", json!(1e-8)), ("flat_start", json!(true))]))?;
-    let (warm, warm_iterations) = median(repeats, || one(&[("tolerance", json!(1e-8))]))?;
-    let outages = median(1, || {
-        let outcome =
-            run(tables.clone(), &[("tolerance", json!(1e-8)), ("contingencies", json!("branches"))])?;
-        Ok(outcome.summary["contingencies"].clone())
-    })?;
-    println!(
-        "{:.6} s flat ({iterations} iterations), {:.6} s from the case ({warm_iterations}), {:.3} s for {} outages",
-        flat, warm, outages.0, outages.1
-    );
-    Ok(())
-}
-
 fn compare(folder: &Path, name: &str, expected: &Value) -> Result<()> {
-    let path = folder.join(format!("{name}.m"));
-    let tables = matpower::read_case(&read(&path)?, &path.to_string_lossy())?;
-    let start = Instant::now();
-    let outcome = run(tables, &[])?;
-    let seconds = start.elapsed().as_secs_f64();
+    let outcome = run(case(name)?, &[])?;
     let buses = &outcome.tables["buses"];
     let column = |name: &str| buses[name].as_primitive::<Float64Type>();
     let (vm, va) = (column("vm_pu"), column("va_deg"));
@@ -111,12 +108,11 @@ fn compare(folder: &Path, name: &str, expected: &Value) -> Result<()> {
         }
     }
     println!(
-        "| {name} | {} | {:.6} | {:.6} | {of_vm:.1e} | {of_va:.1e} | {} | {:.2} |",
+        "| {name} | {} | {:.6} | {:.6} | {of_vm:.1e} | {of_va:.1e} | {} |",
         buses.num_rows(),
         outcome.summary["loss_mw"].as_f64().unwrap_or(f64::NAN),
         expected["losses_MW"].as_f64().unwrap_or(f64::NAN),
-        outcome.summary["iterations"],
-        seconds * 1e3
+        outcome.summary["iterations"]
     );
     Ok(())
 }

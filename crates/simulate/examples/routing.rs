@@ -1,41 +1,55 @@
 //! Benchmark of the operators `route` and `accessibility` on a grid of streets made here.
 //!
-//! `cargo run --release -p twinlake-simulate --example routing [-- SIDE [FOLDER]]` routes a million pairs on a grid of SIDE x
-//! SIDE crossings (default 200) with some streets missing and some one-way, twice: with the order of contraction to be found,
-//! and with another set of weights on the hierarchy that is there. With a FOLDER it writes `nodes.csv`, `links.csv` and
-//! `pairs.csv` with our costs for the peer, `crates/xtask/src/bench/routing.py`.
+//! `cargo xtask bench routing` runs it with `speed FOLDER`: a million pairs on a grid of 200 x 200 crossings with some streets
+//! missing and some one-way, and the amount within 600 s of every crossing. The folder gets `nodes.csv`, `links.csv`,
+//! `shops.csv` and `pairs.csv` with our costs for the peer. With `validate` it sets ways against Dijkstra's on the networks in
+//! `simulation/traffic_ue` of the folder that `TWINLAKE_TESTDATA` names.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::collections::BTreeMap;
+mod figures;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float64Type, Int64Type};
 use serde_json::json;
 use twinlake_contracts::{Error, Horizon, Operator, Outcome, Parameters, Result, Snapshot};
+use twinlake_formats::tntp;
 use twinlake_simulate::{Accessibility, Route};
 
 const PAIRS: usize = 1_000_000;
+const SIDE: i64 = 200;
+/// Pairs of each network that are compared with Dijkstra's.
+const COMPARED: u64 = 2000;
+/// Folder and file stem; Chicago's zones may not be passed.
+const NETWORKS: [(&str, &str); 5] = [
+    ("SiouxFalls", "SiouxFalls"),
+    ("Anaheim", "Anaheim"),
+    ("Barcelona", "Barcelona"),
+    ("Winnipeg", "Winnipeg"),
+    ("Chicago-Sketch", "ChicagoSketch"),
+];
 
 fn main() -> Result<()> {
-    let side: i64 = match std::env::args().nth(1) {
-        Some(text) => {
-            text.parse().map_err(|_| Error::config(format!("'{text}' is not a number of crossings")))?
-        }
-        None => 200,
-    };
+    if figures::asked(|| figures::section("validation", validate), speed)? {
+        return Ok(());
+    }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
+}
+
+fn speed(folder: &Path) -> Result<()> {
     let mut dice = Dice(42);
-    let nodes = nodes(side)?;
+    let nodes = nodes(SIDE)?;
     let count = nodes.num_rows() as u64;
-    let links = links(side, &mut dice)?;
+    let links = links(SIDE, &mut dice)?;
     let draw = |dice: &mut Dice| integers((0..PAIRS).map(|_| dice.below(count) as i64).collect());
     let demand = RecordBatch::try_from_iter([("origin", draw(&mut dice)), ("destination", draw(&mut dice))])?;
     let shops = integers((0..count / 100).map(|_| dice.below(count) as i64).collect());
     let shops = RecordBatch::try_from_iter([("node_id", shops)])?;
-    println!("{count} nodes, {} links, {PAIRS} pairs", links.num_rows());
     let mut city = Snapshot {
         tables: BTreeMap::from([
             ("nodes".to_owned(), nodes),
@@ -44,32 +58,117 @@ fn main() -> Result<()> {
             ("opportunities".to_owned(), shops),
         ]),
     };
-    let (_, first) = timed(&Route, &city, &[])?;
-    let (outcome, again) = timed(&Route, &city, &[("weight", json!("length_m"))])?;
-    println!(
-        "with the order: {first:.3} s; re-weighted: {again:.3} s, {:.0} pairs a second; {} arcs with shortcuts",
-        PAIRS as f64 / again,
-        outcome.summary["arcs_with_shortcuts"]
-    );
-    let (outcome, _) = timed(&Route, &city, &[])?;
-    if let Some(folder) = std::env::args().nth(2) {
-        write(Path::new(&folder), &city, &outcome)?;
-    }
+    write(folder, &city, &run(&Route, &city, &[])?)?;
+    // Another weight each time: the order of contraction stays, as in an ensemble of scenarios; all else is done anew.
+    let mut weights = ["length_m", "free_flow_time_s"].into_iter().cycle();
+    figures::measure("a million pairs, grid of 200 x 200", 3, || {
+        let outcome = run(&Route, &city, &[("weight", json!(weights.next()))])?;
+        Ok(format!("with new weights; {} arcs with shortcuts", outcome.summary["arcs_with_shortcuts"]))
+    })?;
     city.tables.remove("demand");
-    let (_, seconds) = timed(&Accessibility, &city, &[("limits", json!([600]))])?;
-    println!("accessibility of all nodes: {seconds:.3} s, {:.0} nodes a second", count as f64 / seconds);
+    figures::measure("amount within 600 s of each of 40,000 nodes", 1, || {
+        run(&Accessibility, &city, &[("limits", json!([600]))]).map(|_| String::new())
+    })
+}
+
+/// Costs of pairs against Dijkstra (1959) on the rounded weights: they are whole numbers, so they must be equal.
+fn validate() -> Result<()> {
+    let data = std::env::var("TWINLAKE_TESTDATA")
+        .map_err(|_| Error::config("TWINLAKE_TESTDATA is not set: there is nothing to compare with"))?;
+    println!(
+        "| network | pairs | sum of costs, ours | by Dijkstra | largest difference | without a way, ours | by Dijkstra |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for (name, stem) in NETWORKS {
+        let path = Path::new(&data).join("simulation/traffic_ue").join(name).join(format!("{stem}_net.tntp"));
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::permanent(path.display().to_string(), error))?;
+        let mut tables = tntp::read_network(&text, &path.to_string_lossy())?;
+        let whole =
+            |table: &str, column: &str| tables[table][column].as_primitive::<Int64Type>().values().to_vec();
+        let graph = Graph {
+            from: whole("links", "from_node"),
+            to: whole("links", "to_node"),
+            // As the operator rounds them: thousandths of the unit.
+            weight: tables["links"]["free_flow_time_s"]
+                .as_primitive::<Float64Type>()
+                .values()
+                .iter()
+                .map(|time| (time * 1000.0).round() as u64)
+                .collect(),
+            through: whole("nodes", "node_id")
+                .into_iter()
+                .zip(tables["nodes"]["through"].as_boolean().iter().map(|through| through.unwrap_or(true)))
+                .collect(),
+        };
+        let ids: Vec<i64> = graph.through.keys().copied().collect();
+        let mut dice = Dice(7);
+        let mut pick =
+            || (0..COMPARED).map(|_| ids[dice.below(ids.len() as u64) as usize]).collect::<Vec<_>>();
+        let (origins, destinations) = (pick(), pick());
+        tables.insert(
+            "demand".to_owned(),
+            RecordBatch::try_from_iter([
+                ("origin", integers(origins.clone())),
+                ("destination", integers(destinations.clone())),
+            ])?,
+        );
+        let outcome = run(&Route, &Snapshot { tables }, &[])?;
+        let ours: Vec<Option<f64>> =
+            outcome.tables["routes"]["cost"].as_primitive::<Float64Type>().iter().collect();
+        let exact: Vec<Option<f64>> = origins
+            .iter()
+            .zip(&destinations)
+            .map(|(from, to)| graph.dijkstra(*from).get(to).map(|cost| *cost as f64 / 1000.0))
+            .collect();
+        let apart = ours.iter().zip(&exact).fold(0.0_f64, |most, (ours, exact)| {
+            most.max(ours.zip(*exact).map_or(0.0, |(ours, exact)| (ours - exact).abs()))
+        });
+        let sum = |costs: &[Option<f64>]| costs.iter().flatten().sum::<f64>();
+        let none = |costs: &[Option<f64>]| costs.iter().filter(|cost| cost.is_none()).count();
+        println!(
+            "| {name} | {COMPARED} | {:.3} | {:.3} | {apart:.1e} | {} | {} |",
+            sum(&ours),
+            sum(&exact),
+            none(&ours),
+            none(&exact)
+        );
+    }
     Ok(())
 }
 
-fn timed(
-    operator: &dyn Operator,
-    city: &Snapshot,
-    set: &[(&str, serde_json::Value)],
-) -> Result<(Outcome, f64)> {
+/// A road graph for Dijkstra's search, which shares nothing with the operator.
+struct Graph {
+    from: Vec<i64>,
+    to: Vec<i64>,
+    weight: Vec<u64>,
+    through: BTreeMap<i64, bool>,
+}
+
+impl Graph {
+    fn dijkstra(&self, origin: i64) -> BTreeMap<i64, u64> {
+        let mut out: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+        self.from.iter().enumerate().for_each(|(link, from)| out.entry(*from).or_default().push(link));
+        let mut costs = BTreeMap::new();
+        let mut heap = BinaryHeap::from([Reverse((0, origin))]);
+        while let Some(Reverse((cost, node))) = heap.pop() {
+            if costs.contains_key(&node) {
+                continue;
+            }
+            costs.insert(node, cost);
+            if node == origin || self.through[&node] {
+                for &link in out.get(&node).into_iter().flatten() {
+                    heap.push(Reverse((cost + self.weight[link], self.to[link])));
+                }
+            }
+        }
+        costs
+    }
+}
+
+fn run(operator: &dyn Operator, city: &Snapshot, set: &[(&str, serde_json::Value)]) -> Result<Outcome> {
     let set: Parameters = set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    let start = Instant::now();
-    let outcome = operator.run(city, Horizon { from_us: 0, to_us: 0 }, 0, &set, &|_, _| true)?;
-    Ok((outcome, start.elapsed().as_secs_f64()))
+    operator.run(city, Horizon { from_us: 0, to_us: 0 }, 0, &set, &|_, _| true)
 }
 
 /// A small generator, so that the grid is the same every time.

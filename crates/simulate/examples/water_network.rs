@@ -1,13 +1,15 @@
 //! Validation and benchmark of the operator `water_network`.
 //!
-//! `TWINLAKE_TESTDATA=… cargo run --release -p twinlake-simulate --example water_network` compares the heads of the networks
-//! in `simulation/water` with those of EPANET 2.3 and prints the table of `docs/operators/water_network.md`. With
-//! `-- time FILE [REPEATS]` it reads and runs one .inp file again and again, and prints the median time of a run.
+//! `cargo xtask bench water_network` runs it with `validate` (heads of the networks in `simulation/water` of the folder that
+//! `TWINLAKE_TESTDATA` names against those of EPANET 2.3) and with `speed FOLDER`, which also writes water quality to the folder, for
+//! the peer's script to compare with EPANET's.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod figures;
+
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::time::Instant;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -20,31 +22,93 @@ use twinlake_simulate::WaterNetwork;
 const PER_CFS: [f64; 11] =
     [1.0, 448.831, 0.64632, 0.5382, 1.9837, 28.317, 1699.0, 2.4466, 101.94, 2446.6, 0.028_317];
 
+/// Network, what is carried, the parameter `trace_node`; compared at all nodes and report times.
+const QUALITY: [(&str, &str, &str); 7] = [
+    ("Net1", "chemical", ""),
+    ("Net2", "chemical", ""),
+    ("Net1", "age", ""),
+    ("Net3", "age", ""),
+    ("Anytown", "age", ""),
+    ("Net3", "trace", "Lake"),
+    ("Net3", "trace", "River"),
+];
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, file, rest @ ..] = arguments.as_slice()
-        && word == "time"
-    {
-        let repeats = rest.first().and_then(|text| text.parse().ok()).unwrap_or(5);
-        return time(Path::new(file), repeats);
-    }
-    let Ok(data) = std::env::var("TWINLAKE_TESTDATA") else {
-        println!("TWINLAKE_TESTDATA is not set: there is nothing to compare with");
+    if figures::asked(|| figures::section("validation", validate), speed)? {
         return Ok(());
-    };
-    let folder = Path::new(&data).join("simulation/water");
+    }
+    Err(Error::config("write 'validate' or 'speed FOLDER'"))
+}
+
+fn folder() -> Result<PathBuf> {
+    let data = std::env::var("TWINLAKE_TESTDATA")
+        .map_err(|_| Error::config("TWINLAKE_TESTDATA is not set: there is nothing to compare with"))?;
+    Ok(Path::new(&data).join("simulation/water"))
+}
+
+/// The networks that have reference heads.
+fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = std::fs::read_dir(folder.join("reference"))
         .map_err(|error| Error::permanent(folder.display().to_string(), error))?
         .flatten()
         .filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".json").map(str::to_owned))
         .collect();
     names.sort();
+    Ok(names)
+}
+
+fn validate() -> Result<()> {
+    let folder = folder()?;
     println!(
-        "| network | heads compared | without head | node with the largest difference | ours | EPANET 2.3 | difference | unit | s |"
+        "| network | heads compared | without head | node with the largest difference | ours | EPANET 2.3 | difference | unit |"
     );
-    println!("|---|---:|---:|---|---:|---:|---:|---|---:|");
-    for name in names {
+    println!("|---|---:|---:|---|---:|---:|---:|---|");
+    for name in names(&folder)? {
         compare(&folder, &name)?;
+    }
+    Ok(())
+}
+
+fn speed(into: &Path) -> Result<()> {
+    let folder = folder()?;
+    let hydraulics = ("quality".to_owned(), json!("none"));
+    for name in names(&folder)? {
+        let tables = network(&folder.join(format!("{name}.inp")))?;
+        let set = Parameters::from([hydraulics.clone()]);
+        figures::measure(&name, 3, || {
+            let outcome = run(tables.clone(), &set)?;
+            Ok(format!(
+                "{} rows in the result",
+                outcome.tables["nodes"].num_rows() + outcome.tables["links"].num_rows()
+            ))
+        })?;
+    }
+    for name in names(&folder)? {
+        let path = folder.join(format!("{name}.inp"));
+        let set = Parameters::from([hydraulics.clone()]);
+        figures::measure(&format!("{name}, from the file"), 3, || {
+            run(network(&path)?, &set).map(|_| String::new())
+        })?;
+    }
+    for (name, quality, trace) in QUALITY {
+        let mut set = Parameters::from([
+            ("accuracy".to_owned(), json!(1e-7)),
+            ("trials".to_owned(), json!(500)),
+            ("quality".to_owned(), json!(quality)),
+        ]);
+        if !trace.is_empty() {
+            set.insert("trace_node".to_owned(), json!(trace));
+        }
+        let outcome = run(network(&folder.join(format!("{name}.inp")))?, &set)?;
+        let nodes = &outcome.tables["nodes"];
+        let (times, ids) = (nodes["time_s"].as_primitive::<Int64Type>(), nodes["node_id"].as_string::<i32>());
+        let values = nodes["quality"].as_primitive::<Float64Type>();
+        let mut text = format!("# {}\n", outcome.summary["quality_mass_balance"]);
+        for row in 0..nodes.num_rows() {
+            let _ = writeln!(text, "{},{},{}", times.value(row), ids.value(row), values.value(row));
+        }
+        let path = into.join(format!("{name}-{quality}-{trace}.csv"));
+        std::fs::write(&path, text).map_err(|error| Error::permanent(path.display().to_string(), error))?;
     }
     Ok(())
 }
@@ -62,26 +126,6 @@ fn run(tables: BTreeMap<String, RecordBatch>, parameters: &Parameters) -> Result
     WaterNetwork.run(&Snapshot { tables }, Horizon { from_us: 0, to_us: 0 }, 0, parameters, &|_, _| true)
 }
 
-fn time(file: &Path, repeats: usize) -> Result<()> {
-    let tables = network(file)?;
-    let parameters = std::env::var("SET")
-        .ok()
-        .and_then(|text| serde_json::from_str::<Parameters>(&text).ok())
-        .unwrap_or_else(|| Parameters::from([("quality".to_owned(), json!("none"))]));
-    let mut seconds = Vec::new();
-    let mut summary = Value::Null;
-    for _ in 0..repeats {
-        let tables = tables.clone();
-        let start = Instant::now();
-        let outcome = run(tables, &parameters)?;
-        seconds.push(start.elapsed().as_secs_f64());
-        summary = Value::Object(outcome.summary);
-    }
-    seconds.sort_by(f64::total_cmp);
-    println!("{:.6} {summary}", seconds[seconds.len() / 2]);
-    Ok(())
-}
-
 fn compare(folder: &Path, name: &str) -> Result<()> {
     let reference: Value = serde_json::from_str(&read(&folder.join(format!("reference/{name}.json")))?)
         .map_err(|error| Error::config(format!("{name}.json: {error}")))?;
@@ -91,9 +135,7 @@ fn compare(folder: &Path, name: &str) -> Result<()> {
         ("trials".to_owned(), json!(500)),
         ("quality".to_owned(), json!("none")),
     ]);
-    let start = Instant::now();
     let outcome = run(tables, &parameters)?;
-    let seconds = start.elapsed().as_secs_f64();
     let nodes = &outcome.tables["nodes"];
     let (times, ids) = (nodes["time_s"].as_primitive::<Int64Type>(), nodes["node_id"].as_string::<i32>());
     let heads = nodes["head_m"].as_primitive::<Float64Type>();
@@ -123,7 +165,7 @@ fn compare(folder: &Path, name: &str) -> Result<()> {
         }
     }
     println!(
-        "| {name} | {compared} | {without} | {} | {:.6} | {:.6} | {:.1e} | {} | {seconds:.3} |",
+        "| {name} | {compared} | {without} | {} | {:.6} | {:.6} | {:.1e} | {} |",
         worst.1,
         worst.2,
         worst.3,

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, ParameterSpec, Parameters, Progress, Result, Snapshot,
     TableShape,
 };
 
 use crate::columns::Table;
-use crate::isochrone::{limits, read_nodes};
+use crate::parameters::number;
 use crate::route::{road_parameters, road_tables};
+use crate::routing::asked::{hour, limits, read_nodes, weight_column};
 use crate::routing::hierarchy::INFINITE;
-use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::routing::roads::{Roads, in_units};
 use crate::routing::sweep::{LANES, Sweep};
 
 /// Opportunities within limits of cost of each node, and the cost of the nearest, exact.
@@ -93,16 +94,7 @@ impl Operator for Accessibility {
         let parameters = self.describe().resolve(parameters)?;
         let roads = Roads::read(city, &weight_column(&parameters)?)?;
         let limits = limits(&parameters["limits"])?;
-        let decay = match &parameters["decay"] {
-            Value::Number(number) if number.as_f64().is_some_and(|decay| decay >= 0.0) => {
-                number.as_f64().unwrap_or(0.0)
-            }
-            other => {
-                return Err(Error::config(format!(
-                    "parameter decay = {other} must be a number, not negative"
-                )));
-            }
-        };
+        let decay = number(&parameters, "decay", "a number, not negative", |decay| decay >= 0.0)?;
         let opportunities = read_opportunities(city.table("opportunities")?, &roads)?;
         let origins: Vec<u32> = match city.tables.get("origins") {
             Some(batch) => read_nodes("origins", batch, "node_id", &roads)?,

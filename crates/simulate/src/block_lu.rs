@@ -216,26 +216,10 @@ impl Symbolic {
         Ok(symbolic)
     }
 
-    pub(crate) fn size(&self) -> usize {
-        self.order.len()
-    }
-
-    /// How many places the factors have.
-    pub(crate) fn places(&self) -> usize {
-        self.columns.len()
-    }
-
     /// Places left of the diagonal, and from the diagonal on, of the row eliminated at a step.
     #[inline]
     pub(crate) fn row(&self, at: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
         (self.starts[at]..self.diagonal[at], self.diagonal[at]..self.starts[at + 1])
-    }
-
-    /// The place, in the half from the diagonal on, of the element of two rows of a symmetric matrix.
-    pub(crate) fn symmetric_place(&self, one: usize, other: usize) -> Option<usize> {
-        let (first, second) = (self.step[one].min(self.step[other]), self.step[one].max(self.step[other]));
-        let (_, upper) = self.row(first);
-        self.columns[upper.clone()].binary_search(&second).ok().map(|at| upper.start + at)
     }
 }
 

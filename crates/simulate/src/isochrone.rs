@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use serde_json::{Value, json};
+use serde_json::json;
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, ParameterSpec, Parameters, Progress, Result, Snapshot,
     TableShape,
 };
 
-use crate::columns::Table;
+use crate::parameters::flag;
 use crate::route::{road_parameters, road_tables};
-use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::routing::asked::{hour, limits, read_nodes, weight_column};
+use crate::routing::roads::{Roads, in_units};
 use crate::routing::sweep::{LANES, Sweep};
 use crate::transit::journeys;
 
@@ -196,45 +197,5 @@ impl Found {
             ("share", numbers(self.share)),
         ])?;
         Ok(BTreeMap::from([("nodes".to_owned(), nodes), ("links".to_owned(), links)]))
-    }
-}
-
-/// A column of node identifiers as node numbers.
-pub(crate) fn read_nodes(role: &str, batch: &RecordBatch, column: &str, roads: &Roads) -> Result<Vec<u32>> {
-    let ids = Table::new(role, batch).integers(column)?.into_iter().enumerate();
-    ids.map(|(row, id)| {
-        roads.index_of(id).ok_or_else(|| {
-            Error::config(format!(
-                "row {} of '{role}' names node {id}, which the network does not have",
-                row + 1
-            ))
-        })
-    })
-    .collect()
-}
-
-/// Ascending positive numbers, given as a list or as one number.
-pub(crate) fn limits(value: &Value) -> Result<Vec<f64>> {
-    let numbers: Option<Vec<f64>> = match value {
-        Value::Array(values) => values.iter().map(Value::as_f64).collect(),
-        Value::Number(number) => number.as_f64().map(|number| vec![number]),
-        _ => None,
-    };
-    numbers
-        .filter(|numbers| {
-            let ascending = numbers.windows(2).all(|pair| pair[0] < pair[1]);
-            ascending && numbers.first().is_some_and(|first| *first >= 0.0)
-        })
-        .ok_or_else(|| {
-            Error::config(format!("parameter limits = {value} must be ascending numbers, not negative"))
-                .with_help("for example [300, 600, 900]")
-        })
-}
-
-/// A parameter that is true or false.
-pub(crate) fn flag(parameters: &Parameters, name: &str) -> Result<bool> {
-    match &parameters[name] {
-        Value::Bool(flag) => Ok(*flag),
-        other => Err(Error::config(format!("parameter {name} = {other} must be true or false"))),
     }
 }

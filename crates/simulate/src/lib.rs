@@ -5,22 +5,16 @@
 //! file, asks a clock or starts a runtime: the same input gives the same bytes on any number of threads.
 
 mod accessibility;
-mod assignment;
+mod adjacency;
 mod block_lu;
-mod bush;
 mod cholesky;
 mod columns;
-mod cost;
-mod input;
 mod isochrone;
-mod link_states;
-mod network;
+mod parameters;
 mod power_flow;
 mod production_line;
 mod route;
 mod routing;
-mod shortest_path;
-mod stride;
 mod traffic_assignment;
 mod transit;
 mod water_network;

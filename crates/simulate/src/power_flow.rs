@@ -8,12 +8,12 @@ mod limits;
 mod newton;
 mod report;
 
-use serde_json::Value;
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, Parameters, Progress, Result, Snapshot,
 };
 
 use crate::block_lu::Symbolic;
+use crate::parameters::{flag, number, word};
 use grid::Grid;
 use limits::Task;
 use newton::{Failure, Limits, Voltages, Work};
@@ -142,38 +142,6 @@ impl Settings {
             branch_outages,
         })
     }
-}
-
-/// One of a few words.
-fn word(parameters: &Parameters, name: &str, words: &[&'static str]) -> Result<&'static str> {
-    let value = &parameters[name];
-    words.iter().find(|word| value.as_str() == Some(word)).copied().ok_or_else(|| {
-        Error::config(format!("parameter {name} = {value} is unknown"))
-            .with_help(format!("write one of: {}", words.join(", ")))
-    })
-}
-
-/// A truth value given as such or, as command lines do, as text.
-fn flag(parameters: &Parameters, name: &str) -> Result<bool> {
-    match &parameters[name] {
-        Value::Bool(flag) => Ok(*flag),
-        Value::String(text) if text == "true" => Ok(true),
-        Value::String(text) if text == "false" => Ok(false),
-        value => Err(Error::config(format!("parameter {name} = {value} must be true or false"))),
-    }
-}
-
-/// A number given as a number or, as command lines do, as text.
-fn number(parameters: &Parameters, name: &str, wanted: &str, allowed: impl Fn(f64) -> bool) -> Result<f64> {
-    let value = &parameters[name];
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    number
-        .filter(|number: &f64| number.is_finite() && allowed(*number))
-        .ok_or_else(|| Error::config(format!("parameter {name} = {value} must be {wanted}")))
 }
 
 #[cfg(test)]

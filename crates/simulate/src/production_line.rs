@@ -25,6 +25,7 @@ use self::model::Line;
 use self::report::Gain;
 use self::tables::{Rows, optional};
 use self::tally::Tally;
+use crate::parameters::flag;
 
 /// Discrete-event simulation of a production line: blocking after service, failures by operating or calendar time,
 /// shifts, setups, scrap and rework, operators, repair crews and vehicles.
@@ -148,12 +149,7 @@ impl Settings {
             Value::Null => None,
             _ => Some(number("parts", 0.0, "a whole number from 1", &whole(1.0))? as u64),
         };
-        let sensitivity = match &parameters["sensitivity"] {
-            Value::Bool(flag) => *flag,
-            other => {
-                return Err(Error::config(format!("parameter sensitivity = {other} must be true or false")));
-            }
-        };
+        let sensitivity = flag(parameters, "sensitivity")?;
         let share = |value: f64| value > 0.0 && value < 1.0;
         Ok(Self {
             warm_up_s: number("warm_up_s", 86_400.0, "a number, not negative", &|value| value >= 0.0)?,

@@ -12,8 +12,11 @@ use twinlake_contracts::{
 };
 
 use crate::columns::Table;
+use crate::parameters::flag;
+use crate::routing::asked::{hour, read_nodes, weight_column};
 use crate::routing::hierarchy::Weighted;
-use crate::routing::roads::{Roads, hour, in_units, weight_column};
+use crate::routing::labels::distances;
+use crate::routing::roads::{Roads, in_units};
 use crate::transit::journeys;
 
 /// Shortest ways by customizable contraction hierarchies, exact: the same as Dijkstra's.
@@ -194,10 +197,7 @@ impl Operator for Route {
             return journeys::route(city, &parameters, progress);
         }
         let roads = Roads::read(city, &weight_column(&parameters)?)?;
-        let wants_paths = match &parameters["paths"] {
-            Value::Bool(flag) => *flag,
-            other => return Err(Error::config(format!("parameter paths = {other} must be true or false"))),
-        };
+        let wants_paths = flag(&parameters, "paths")?;
         let pairs = read_pairs(city.table("demand")?, &roads, hour(&parameters)?)?;
         let mut by_hour: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
         pairs.iter().enumerate().for_each(|(row, pair)| by_hour.entry(pair.hour).or_default().push(row));
@@ -210,8 +210,12 @@ impl Operator for Route {
             }
             let weights = roads.arc_weights(*hour);
             let weighted = hierarchy.customize(&weights);
-            for (row, cost) in rows.iter().zip(distances(&roads, &weighted, rows, &pairs)) {
-                costs[*row] = in_units(cost);
+            let ends: Vec<(u32, u32)> =
+                rows.iter().map(|row| (roads.start(pairs[*row].origin), pairs[*row].destination)).collect();
+            for (row, cost) in rows.iter().zip(distances(&weighted, &ends)) {
+                // Either half of a node that may not be passed is the node itself.
+                let same = pairs[*row].origin == pairs[*row].destination;
+                costs[*row] = in_units(if same { 0 } else { cost });
             }
             if wants_paths {
                 let found: Vec<Vec<(usize, Option<Way>)>> = rows
@@ -243,40 +247,21 @@ struct Way {
 
 fn read_pairs(batch: &RecordBatch, roads: &Roads, hour: Option<i64>) -> Result<Vec<Pair>> {
     let table = Table::new("demand", batch);
-    let (origins, destinations) = (table.integers("origin")?, table.integers("destination")?);
     let hours = if table.has("hour") { table.numbers("hour")? } else { vec![None; batch.num_rows()] };
-    (0..batch.num_rows())
-        .map(|row| {
-            let index = |node: i64| {
-                roads.index_of(node).ok_or_else(|| {
-                    Error::config(format!(
-                        "row {} of 'demand' names node {node}, which the network does not have",
-                        row + 1
-                    ))
-                })
-            };
-            let (origin, destination) = (index(origins[row])?, index(destinations[row])?);
-            Ok(Pair { origin, destination, hour: hours[row].map(|hour| hour as i64).or(hour) })
+    let ends = read_nodes("demand", batch, "origin", roads)?.into_iter().zip(read_nodes(
+        "demand",
+        batch,
+        "destination",
+        roads,
+    )?);
+    Ok(ends
+        .zip(hours)
+        .map(|((origin, destination), of_row)| Pair {
+            origin,
+            destination,
+            hour: of_row.map(|hour| hour as i64).or(hour),
         })
-        .collect()
-}
-
-fn distances(roads: &Roads, weighted: &Weighted, rows: &[usize], pairs: &[Pair]) -> Vec<u32> {
-    // A query's memory is as large as the graph: one a thread, not one a chunk.
-    rows.par_chunks(rows.len().div_ceil(rayon::current_num_threads()).max(CHUNK))
-        .flat_map_iter(|rows| {
-            let mut query = weighted.query();
-            let distance = |row: &usize| {
-                let pair = &pairs[*row];
-                if pair.origin == pair.destination {
-                    0
-                } else {
-                    query.distance(roads.start(pair.origin), pair.destination)
-                }
-            };
-            rows.iter().map(distance).collect::<Vec<_>>()
-        })
-        .collect()
+        .collect())
 }
 
 fn find_ways(

@@ -11,11 +11,10 @@ use cch::{Cch, Metric};
 
 use super::order::minimum_degree;
 use super::perfect::{Upward, needed};
+use super::tree::Tree;
 
 /// No way. Larger than every weight of a way that can be told.
 pub(crate) const INFINITE: u32 = cch::INF_WEIGHT;
-/// No node: the parent of a root.
-const NONE: u32 = u32::MAX;
 
 /// A directed graph: the arcs that leave node `i` are `first_out[i]..first_out[i + 1]`. Places, if known, as longitude and
 /// latitude by node; they only help to find a good order.
@@ -30,6 +29,7 @@ pub(crate) struct Topology {
 pub(crate) struct Hierarchy {
     topology: Topology,
     cch: Cch,
+    tree: Tree,
 }
 
 /// So many graphs are kept.
@@ -72,7 +72,8 @@ impl Hierarchy {
             weight: vec![0; topology.head.len()],
         };
         let cch = Cch::build(&graph, &order);
-        Self { topology, cch }
+        let tree = Tree::new(cch.elimination_tree_parent.clone());
+        Self { topology, cch, tree }
     }
 
     /// The hierarchy with these weights by arc; [`INFINITE`] closes an arc.
@@ -103,10 +104,8 @@ impl Weighted {
         &self.hierarchy.cch
     }
 
-    /// The memory for queries from node to node.
-    pub(crate) fn query(&self) -> PairQuery<'_> {
-        let nodes = self.cch().node_count();
-        PairQuery { weighted: self, forward: vec![INFINITE; nodes], backward: vec![INFINITE; nodes] }
+    pub(super) fn tree(&self) -> &Tree {
+        &self.hierarchy.tree
     }
 
     /// The nodes of the shortest way, both ends included; `None` when there is no way.
@@ -114,58 +113,5 @@ impl Weighted {
         let (view, metric) = (self.cch().view(), self.metric.view());
         let mut query = cch::PathQuery::new(&view);
         pairs.iter().map(|(from, to)| query.path(&metric, *from, *to)).collect()
-    }
-}
-
-/// Distances from node to node by a search upwards from both ends along the elimination tree.
-pub(crate) struct PairQuery<'a> {
-    weighted: &'a Weighted,
-    /// Infinite everywhere between queries.
-    forward: Vec<u32>,
-    backward: Vec<u32>,
-}
-
-impl PairQuery<'_> {
-    /// The weight of the shortest way; [`INFINITE`] when there is none.
-    pub(crate) fn distance(&mut self, from: u32, to: u32) -> u32 {
-        let Weighted { hierarchy, up: arcs_up, down: arcs_down, .. } = self.weighted;
-        let cch = &hierarchy.cch;
-        let parent = &cch.elimination_tree_parent;
-        let (mut up, mut down) = (cch.rank[from as usize], cch.rank[to as usize]);
-        self.forward[up as usize] = 0;
-        self.backward[down as usize] = 0;
-        // Below the first common ancestor each side goes alone. A root's parent is larger than every node.
-        while up != down {
-            if up < down {
-                relax(arcs_up, &mut self.forward, up, INFINITE);
-                up = parent[up as usize];
-            } else {
-                relax(arcs_down, &mut self.backward, down, INFINITE);
-                down = parent[down as usize];
-            }
-        }
-        let mut best = INFINITE;
-        while up != NONE {
-            let through = self.forward[up as usize].saturating_add(self.backward[up as usize]);
-            best = best.min(through);
-            relax(arcs_up, &mut self.forward, up, best);
-            relax(arcs_down, &mut self.backward, up, best);
-            up = parent[up as usize];
-        }
-        best
-    }
-}
-
-/// Passes a node's distance on to those above it, unless it is no better than `best`, and forgets it.
-#[inline]
-fn relax(arcs: &Upward, distance: &mut [u32], node: u32, best: u32) {
-    let here = std::mem::replace(&mut distance[node as usize], INFINITE);
-    if here >= best {
-        return;
-    }
-    for &(head, weight) in arcs.arcs(node) {
-        let slot = &mut distance[head as usize];
-        // Both are below 2^31: the sum is exact.
-        *slot = (*slot).min(here + weight);
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use serde_json::Value;
-use twinlake_contracts::{Error, Parameters, Result, Snapshot};
+use twinlake_contracts::{Error, Result, Snapshot};
 
 use super::hierarchy::{Hierarchy, INFINITE, Topology, Weighted};
+use crate::adjacency::first_out;
 use crate::columns::Table;
 
 /// Weights are whole thousandths of the unit, so that sums are exact and equal on every machine.
@@ -102,13 +102,7 @@ impl Roads {
             }
         }
         arcs.sort_unstable();
-        let mut first_out = vec![0_u32; nodes.count() + 1];
-        for arc in &arcs {
-            first_out[arc.0 as usize + 1] += 1;
-        }
-        for node in 0..nodes.count() {
-            first_out[node + 1] += first_out[node];
-        }
+        let first_out = first_out(nodes.count(), arcs.iter().map(|arc| arc.0));
         let topology =
             Topology { first_out, head: arcs.iter().map(|arc| arc.2).collect(), places: nodes.places };
         Ok(Self {
@@ -302,24 +296,4 @@ fn read_hours(
         }
     }
     Ok(hourly)
-}
-
-/// The parameter `weight`: the name of a column of `links`.
-pub(crate) fn weight_column(parameters: &Parameters) -> Result<String> {
-    match &parameters["weight"] {
-        Value::String(name) if !name.is_empty() => Ok(name.clone()),
-        other => {
-            Err(Error::config(format!("parameter weight = {other} must be the name of a column of 'links'"))
-                .with_help("for example free_flow_time_s or length_m"))
-        }
-    }
-}
-
-/// The parameter `hour`: a whole number, or null.
-pub(crate) fn hour(parameters: &Parameters) -> Result<Option<i64>> {
-    match &parameters["hour"] {
-        Value::Null => Ok(None),
-        Value::Number(number) if number.as_i64().is_some() => Ok(number.as_i64()),
-        other => Err(Error::config(format!("parameter hour = {other} must be a whole number or null"))),
-    }
 }

@@ -35,7 +35,7 @@ impl<'a> Sweep<'a> {
                 if here < INFINITE {
                     for &(head, weight) in up.arcs(node) {
                         let slot = &mut self.distance[head as usize][lane];
-                        *slot = (*slot).min(here + weight);
+                        *slot = (*slot).min(here.wrapping_add(weight));
                     }
                 }
                 node = cch.elimination_tree_parent[node as usize];
@@ -48,7 +48,8 @@ impl<'a> Sweep<'a> {
                 // Every head is above its tail.
                 let there = &above[head as usize - node - 1];
                 for (here, there) in here.iter_mut().zip(there) {
-                    *here = (*here).min(there + weight);
+                    // Both are below 2^31: the sum does not wrap, and sixteen are added at once.
+                    *here = (*here).min(there.wrapping_add(weight));
                 }
             }
         }

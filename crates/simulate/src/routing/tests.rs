@@ -11,6 +11,7 @@ use twinlake_contracts::{Horizon, Operator, Outcome, Parameters, Result, Snapsho
 use twinlake_formats::tntp;
 
 use super::hierarchy::{Hierarchy, INFINITE, Topology};
+use super::labels::{distances, distances_within};
 use super::sweep::{LANES, Sweep};
 use crate::{Accessibility, Isochrone, Route};
 
@@ -90,14 +91,14 @@ fn distances_ways_and_sweeps_are_those_of_dijkstra_on_random_graphs() {
                 })
                 .collect();
             let weighted = hierarchy.customize(&weights);
-            let mut query = weighted.query();
             let all: Vec<Vec<u32>> =
                 (0..nodes as u32).map(|from| dijkstra(&topology, &weights, from)).collect();
             for from in 0..nodes as u32 {
                 let pairs: Vec<(u32, u32)> = (0..nodes as u32).map(|to| (from, to)).collect();
-                for ((_, to), path) in pairs.iter().zip(weighted.paths(&pairs)) {
+                let found = distances(&weighted, &pairs);
+                for (((_, to), path), distance) in pairs.iter().zip(weighted.paths(&pairs)).zip(found) {
                     let exact = all[from as usize][*to as usize];
-                    assert_eq!(query.distance(from, *to), exact);
+                    assert_eq!(distance, exact);
                     assert_eq!(path.is_some(), exact < INFINITE);
                     reachable += u32::from(path.is_some());
                     let Some(path) = path else { continue };
@@ -115,6 +116,18 @@ fn distances_ways_and_sweeps_are_those_of_dijkstra_on_random_graphs() {
                         })
                         .sum();
                     assert_eq!(along, exact);
+                }
+            }
+            // All pairs at once, in no order.
+            let mut pairs: Vec<(u32, u32)> =
+                (0..nodes as u32).flat_map(|from| (0..nodes as u32).map(move |to| (from, to))).collect();
+            for at in (1..pairs.len()).rev() {
+                pairs.swap(at, dice.below(at as u64 + 1) as usize);
+            }
+            // In memory for all destinations and for a few at a time.
+            for room in [1 << 20, 40] {
+                for ((from, to), distance) in pairs.iter().zip(distances_within(&weighted, &pairs, room)) {
+                    assert_eq!(distance, all[*from as usize][*to as usize]);
                 }
             }
             let mut sweep = Sweep::new(&weighted);

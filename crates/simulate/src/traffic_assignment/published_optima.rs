@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use serde_json::{Value, json};
 use twinlake_formats::tntp;
 
 use super::tests::{column, figure, run};
 use super::*;
 
 /// The folder of the networks; `None`, said aloud, when no test data is named.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let Some(data) = std::env::var_os("TWINLAKE_TESTDATA") else {
         println!("skipped: TWINLAKE_TESTDATA is not set, so there is no published optimum to compare with");
         return None;
@@ -24,7 +25,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn city(folder: &Path, name: &str, stem: &str) -> Snapshot {
+pub(super) fn city(folder: &Path, name: &str, stem: &str) -> Snapshot {
     let net = folder.join(name).join(format!("{stem}_net.tntp"));
     let trips = folder.join(name).join(format!("{stem}_trips.tntp"));
     let mut tables = tntp::read_network(&read(&net), &net.to_string_lossy()).unwrap();

@@ -1,7 +1,11 @@
 //! The operator on networks whose answer is known by hand, on random networks against its laws, and on bad input.
 
-use arrow::array::AsArray;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -23,7 +27,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn link(mut self, from: i64, to: i64, time: f64, b: f64, power: f64, capacity: f64) -> Self {
+    pub(super) fn link(mut self, from: i64, to: i64, time: f64, b: f64, power: f64, capacity: f64) -> Self {
         self.id.push(self.id.len() as i64 + 1);
         self.from.push(from);
         self.to.push(to);
@@ -38,16 +42,16 @@ impl Rows {
     }
 
     /// Cost `fixed + slope · flow`.
-    fn linear(self, from: i64, to: i64, fixed: f64, slope: f64) -> Self {
+    pub(super) fn linear(self, from: i64, to: i64, fixed: f64, slope: f64) -> Self {
         self.link(from, to, fixed, slope / fixed, 1.0, 1.0)
     }
 
-    fn trips(mut self, origin: i64, destination: i64, flow: f64) -> Self {
+    pub(super) fn trips(mut self, origin: i64, destination: i64, flow: f64) -> Self {
         self.demand.push((origin, destination, flow));
         self
     }
 
-    fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let float = |values: &[f64]| Arc::new(Float64Array::from(values.to_vec())) as ArrayRef;
         let integer = |values: &[i64]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
         let links = RecordBatch::try_from_iter([
@@ -108,7 +112,7 @@ pub(super) fn column(outcome: &Outcome, name: &str) -> Vec<f64> {
     outcome.tables["links"][name].as_primitive::<Float64Type>().values().to_vec()
 }
 
-fn near(found: &[f64], expected: &[f64], tolerance: f64) {
+pub(super) fn near(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{found} for {expected}");
@@ -305,7 +309,7 @@ impl Random {
 }
 
 /// A network with parallel links, links of no cost, constant links, centroids, closed links and dead ends.
-fn random_network(seed: u64) -> Rows {
+pub(super) fn random_network(seed: u64) -> Rows {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let nodes = 4 + random.below(25);
     let mut rows = Rows::default();
@@ -328,7 +332,7 @@ fn random_network(seed: u64) -> Rows {
 }
 
 /// Cost of the cheapest path from `origin` to every node, by Bellman and Ford: shares nothing with the operator.
-fn cheapest(rows: &Rows, cost: &[Option<f64>], origin: i64) -> BTreeMap<i64, f64> {
+pub(super) fn cheapest(rows: &Rows, cost: &[Option<f64>], origin: i64) -> BTreeMap<i64, f64> {
     let through: BTreeMap<i64, bool> = rows.nodes.clone().unwrap().into_iter().collect();
     let mut best = BTreeMap::from([(origin, 0.0)]);
     for _ in 0..through.len() {
@@ -346,7 +350,7 @@ fn cheapest(rows: &Rows, cost: &[Option<f64>], origin: i64) -> BTreeMap<i64, f64
 }
 
 #[test]
-fn random_networks_keep_the_laws_of_equilibrium() {
+pub(super) fn random_networks_keep_the_laws_of_equilibrium() {
     for seed in 1..=300 {
         let rows = random_network(seed);
         let outcome = rows.run(&[("relative_gap", json!(1e-10)), ("max_iterations", json!(300))]);
@@ -452,7 +456,7 @@ fn bad_parameters_are_refused_by_name() {
         ("max_iterations", json!(-1), "must be a whole number"),
         ("toll_weight", json!("inf"), "must be a finite number"),
         ("toll_weight", json!(null), "must be a finite number"),
-        ("objective", json!("least_time"), "write 'user_equilibrium' or 'system_optimum'"),
+        ("objective", json!("least_time"), "write one of: user_equilibrium, system_optimum"),
         ("b", json!(-1), "not negative"),
     ] {
         let shown = run(&city, &[(name, value)]).unwrap_err().to_string();

@@ -13,6 +13,7 @@ use twinlake_contracts::{Error, Outcome, ParameterSpec, Parameters, Progress, Re
 use super::raptor::{NEVER, Ready, Round, search};
 use super::timetable::{Timetable, Walking};
 use crate::columns::Table;
+use crate::parameters::{self, word};
 
 /// The tables of a timetable, as `formats::gtfs` gives them.
 pub(crate) fn timetable_tables() -> Vec<TableShape> {
@@ -124,11 +125,7 @@ pub(crate) fn transit_parameters() -> Vec<ParameterSpec> {
 
 /// Whether the parameters ask for the mode.
 pub(crate) fn wants_transit(parameters: &Parameters) -> Result<bool> {
-    match &parameters["mode"] {
-        Value::String(mode) if mode == "road" => Ok(false),
-        Value::String(mode) if mode == "transit" => Ok(true),
-        other => Err(Error::config(format!("parameter mode = {other} must be 'road' or 'transit'"))),
-    }
+    Ok(word(parameters, "mode", &["road", "transit"])? == "transit")
 }
 
 /// The parameters of the mode, read.
@@ -142,10 +139,8 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn read(parameters: &Parameters) -> Result<Self> {
         let number = |name: &str, least: f64, most: f64| -> Result<f64> {
-            let value = &parameters[name];
-            value.as_f64().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
-                Error::config(format!("parameter {name} = {value} must be a number from {least} to {most}"))
-            })
+            let wanted = format!("a number from {least} to {most}");
+            parameters::number(parameters, name, &wanted, |value| (least..=most).contains(&value))
         };
         let date = match &parameters["date"] {
             Value::String(text) => days(text),

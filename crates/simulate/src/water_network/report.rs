@@ -5,9 +5,12 @@ use std::f64::consts::PI;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanBufferBuilder, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, new_null_array,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::concat;
+use arrow::datatypes::DataType;
 use serde_json::json;
 use twinlake_contracts::{Horizon, Outcome, Result};
 
@@ -15,6 +18,9 @@ use super::model::{L_PER_FT3, LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
 use super::options::Quality;
 use super::period::{Course, Record};
 use super::warnings::Kind;
+
+/// Tables of so many rows together are made side by side.
+const LONG: usize = 100_000;
 
 fn link_kind(kind: LinkKind) -> &'static str {
     match kind {
@@ -47,6 +53,36 @@ fn floats(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
     Arc::new(values.collect::<Float64Array>())
 }
 
+/// A column of numbers by time and element. Nearly all have a value everywhere: nulls are only kept once there is one.
+fn numbers(course: &Course, elements: usize, of: impl Fn(&Record, usize) -> Option<f64>) -> ArrayRef {
+    let rows = course.records.len() * elements;
+    let mut values = Vec::with_capacity(rows);
+    let mut valid: Option<BooleanBufferBuilder> = None;
+    for record in &course.records {
+        for element in 0..elements {
+            let value = of(record, element);
+            if value.is_none() && valid.is_none() {
+                let mut before = BooleanBufferBuilder::new(rows);
+                before.append_n(values.len(), true);
+                valid = Some(before);
+            }
+            if let Some(valid) = &mut valid {
+                valid.append(value.is_some());
+            }
+            values.push(value.unwrap_or(0.0));
+        }
+    }
+    Arc::new(Float64Array::new(values.into(), valid.map(|mut valid| NullBuffer::new(valid.finish()))))
+}
+
+/// The quality of nodes or links; without any, nulls.
+fn qualities(course: &Course, elements: usize, unit: f64, of: impl Fn(&Record) -> &[f64]) -> ArrayRef {
+    if course.records.iter().all(|record| of(record).is_empty()) {
+        return new_null_array(&DataType::Float64, course.records.len() * elements);
+    }
+    numbers(course, elements, |record, element| of(record).get(element).map(|quality| quality * unit))
+}
+
 /// A column that is the same at every time.
 fn each_time(course: &Course, block: ArrayRef) -> Result<ArrayRef> {
     together(&vec![block; course.records.len()])
@@ -63,11 +99,17 @@ fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
 
 /// `ts` and `time_s`, each time for as many rows as there are elements.
 fn time_columns(course: &Course, elements: usize, horizon: Horizon) -> [ArrayRef; 2] {
-    let times = || course.records.iter().flat_map(|record| std::iter::repeat_n(record.time, elements));
-    let stamps = times().map(|time| horizon.from_us + time * 1_000_000);
+    let column = |of: &dyn Fn(i64) -> i64| {
+        let mut values = Vec::with_capacity(course.records.len() * elements);
+        for record in &course.records {
+            values.extend(std::iter::repeat_n(of(record.time), elements));
+        }
+        values
+    };
+    let stamps = column(&|time| horizon.from_us + time * 1_000_000);
     [
-        Arc::new(stamps.map(Some).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
-        Arc::new(times().map(Some).collect::<Int64Array>()),
+        Arc::new(TimestampMicrosecondArray::from(stamps).with_timezone("UTC")),
+        Arc::new(Int64Array::from(column(&|time| time))),
     ]
 }
 
@@ -84,7 +126,6 @@ fn head(record: &Record, node: usize) -> Option<f64> {
 fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
     let count = model.nodes.len();
     let [ts, time] = time_columns(course, count, horizon);
-    let rows = || course.records.iter().flat_map(move |record| (0..count).map(move |node| (record, node)));
     let kind = |node: usize| match model.tank(node) {
         None => "junction",
         Some(tank) if tank.is_reservoir() => "reservoir",
@@ -104,14 +145,14 @@ fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         ("time_s", time, false),
         ("node_id", each_time(course, words(model.nodes.iter().map(|node| node.id.as_str())))?, false),
         ("kind", each_time(course, words((0..count).map(kind)))?, false),
-        ("head_m", floats(rows().map(|(record, node)| head(record, node).map(|head| head * M_PER_FT))), true),
-        ("pressure_m", floats(rows().map(|(record, node)| pressure(record, node))), true),
-        ("demand_m3s", floats(rows().map(|(record, node)| Some(record.demand[node] * M3_PER_FT3))), false),
         (
-            "quality",
-            floats(rows().map(|(record, node)| record.node_quality.get(node).map(|quality| quality * unit))),
+            "head_m",
+            numbers(course, count, |record, node| head(record, node).map(|head| head * M_PER_FT)),
             true,
         ),
+        ("pressure_m", numbers(course, count, pressure), true),
+        ("demand_m3s", numbers(course, count, |record, node| Some(record.demand[node] * M3_PER_FT3)), false),
+        ("quality", qualities(course, count, unit, |record| &record.node_quality), true),
     ])?)
 }
 
@@ -133,7 +174,6 @@ fn statuses(course: &Course) -> Vec<ArrayRef> {
 fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
     let count = model.links.len();
     let [ts, time] = time_columns(course, count, horizon);
-    let rows = || course.records.iter().flat_map(move |record| (0..count).map(move |link| (record, link)));
     let velocity = |record: &Record, index: usize| {
         let link = &model.links[index];
         let area = PI * link.diameter * link.diameter / 4.0;
@@ -158,16 +198,12 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         ("time_s", time, false),
         ("link_id", each_time(course, words(model.links.iter().map(|link| link.id.as_str())))?, false),
         ("kind", each_time(course, words(model.links.iter().map(|link| link_kind(link.kind))))?, false),
-        ("flow_m3s", floats(rows().map(|(record, link)| Some(record.flow[link] * M3_PER_FT3))), false),
-        ("velocity_ms", floats(rows().map(|(record, link)| velocity(record, link))), true),
-        ("headloss_m", floats(rows().map(|(record, link)| loss(record, link))), true),
+        ("flow_m3s", numbers(course, count, |record, link| Some(record.flow[link] * M3_PER_FT3)), false),
+        ("velocity_ms", numbers(course, count, velocity), true),
+        ("headloss_m", numbers(course, count, loss), true),
         ("status", together(&statuses(course))?, false),
-        ("setting", floats(rows().map(|(record, link)| setting(record, link))), true),
-        (
-            "quality",
-            floats(rows().map(|(record, link)| record.link_quality.get(link).map(|quality| quality * unit))),
-            true,
-        ),
+        ("setting", numbers(course, count, setting), true),
+        ("quality", qualities(course, count, unit, |record| &record.link_quality), true),
     ])?)
 }
 
@@ -237,10 +273,17 @@ pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Resul
         ("quality", json!(quality)),
         ("quality_mass_balance", json!(course.mass_balance)),
     ];
+    // Long tables are worth a second thread, short ones not its waking up.
+    let rows = course.records.len() * (model.nodes.len() + model.links.len());
+    let (nodes, links) = if rows > LONG {
+        rayon::join(|| nodes(model, course, horizon), || links(model, course, horizon))
+    } else {
+        (nodes(model, course, horizon), links(model, course, horizon))
+    };
     Ok(Outcome {
         tables: BTreeMap::from([
-            ("nodes".to_owned(), nodes(model, course, horizon)?),
-            ("links".to_owned(), links(model, course, horizon)?),
+            ("nodes".to_owned(), nodes?),
+            ("links".to_owned(), links?),
             ("warnings".to_owned(), warnings(model, course)?),
         ]),
         summary: summary.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),

@@ -10,8 +10,7 @@ use super::model::{LARGE, LinkKind, Model, PumpCurve, Status};
 use super::rules::When;
 use super::state::State;
 use super::status::{link_statuses, valve_statuses};
-use crate::block_lu::{Pattern, Symbolic};
-use crate::cholesky::Symmetric;
+use crate::cholesky::{Plan, Symmetric};
 
 /// What may be the rounding of a flow that is 0.
 const ROUNDING: f64 = 1e-9;
@@ -27,7 +26,6 @@ pub(super) struct Balance {
 
 /// What does not change from step to step.
 pub(super) struct Solver {
-    symbolic: Symbolic,
     matrix: Symmetric,
     /// Places of the diagonal by junction, and between both ends by link.
     diagonal: Vec<usize>,
@@ -52,9 +50,8 @@ impl Solver {
         let junctions = model.junctions;
         let inner = |node: usize| node < junctions;
         let edges = model.links.iter().filter(|link| inner(link.from) && inner(link.to));
-        let pattern = Pattern::of_graph(junctions, edges.map(|link| (link.from, link.to)));
-        let symbolic = Symbolic::new(&pattern)?;
-        let place = |one, other| symbolic.symmetric_place(one, other);
+        let plan = Plan::of_graph(junctions, edges.map(|link| (link.from, link.to)).collect())?;
+        let place = |one, other| plan.place(one, other);
         let missing = || twinlake_contracts::Error::internal("a junction is missing in the pattern");
         let diagonal = (0..junctions)
             .map(|node| place(node, node).ok_or_else(missing))
@@ -66,8 +63,6 @@ impl Solver {
             .collect();
         let valves = (0..model.links.len()).filter(|&link| model.links[link].kind.is_valve()).collect();
         Ok(Self {
-            matrix: Symmetric::new(&symbolic),
-            symbolic,
             diagonal,
             between,
             valves,
@@ -78,6 +73,7 @@ impl Solver {
             excess: vec![0.0; model.nodes.len()],
             relaxation: 1.0,
             largest_flow_change: 0.0,
+            matrix: Symmetric::new(plan),
         })
     }
 
@@ -91,13 +87,13 @@ impl Solver {
         while balance.iterations <= most {
             self.link_coefficients(model, state);
             self.matrix_coefficients(model, state);
-            if let Err(node) = self.matrix.factor(&self.symbolic) {
+            if let Err(node) = self.matrix.factor() {
                 if self.release_valve(model, state, node) {
                     continue;
                 }
                 return Err(Undetermined(node));
             }
-            self.matrix.solve(&self.symbolic, &mut self.rhs);
+            self.matrix.solve(&mut self.rhs);
             state.head[..model.junctions].copy_from_slice(&self.rhs);
             balance.error = self.update_flows(model, state);
             if balance.error.is_nan() {

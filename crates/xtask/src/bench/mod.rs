@@ -6,10 +6,10 @@ mod database;
 mod http_load;
 mod ingest;
 mod lake;
+mod operators;
 mod process;
 mod report;
 mod reprocess;
-mod simulation;
 mod spatial;
 mod timeseries;
 mod twins;
@@ -17,20 +17,12 @@ mod twins;
 use anyhow::{Result, bail};
 
 /// Name, what it measures, the example that runs it (package, example).
-const BENCHMARKS: &[(&str, &str, &str, &str)] = &[
-    (
-        "simulate",
-        "traffic assignment to a relative gap of 1e-10; with TWINLAKE_TESTDATA also on the published networks",
-        "twinlake-simulate",
-        "traffic_assignment",
-    ),
-    (
-        "line_protocol",
-        "the decoder of InfluxDB line protocol on one core",
-        "twinlake-formats",
-        "line_protocol",
-    ),
-];
+const BENCHMARKS: &[(&str, &str, &str, &str)] = &[(
+    "line_protocol",
+    "the decoder of InfluxDB line protocol on one core",
+    "twinlake-formats",
+    "line_protocol",
+)];
 
 /// Name, what it measures, the function that runs it.
 type Program = (&'static str, &'static str, fn() -> Result<()>);
@@ -67,8 +59,9 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     let examples = BENCHMARKS.iter().map(|(name, what, ..)| (*name, *what));
     let list = examples
         .chain(PROGRAMS.iter().map(|(name, what, _)| (*name, *what)))
-        .chain(simulation::PEERS.iter().map(|peer| (peer.name, peer.what)))
-        .map(|(name, what)| format!("  {name:16} {what}"))
+        .chain(operators::OPERATORS.iter().map(|operator| (operator.name, operator.what)))
+        .chain([("simulate", "all five of the simulation operators above")])
+        .map(|(name, what)| format!("  {name:18} {what}"))
         .collect::<Vec<_>>()
         .join("\n");
     let Some(name) = name else {
@@ -78,8 +71,11 @@ pub fn bench(name: Option<&str>) -> Result<()> {
     if let Some((.., program)) = PROGRAMS.iter().find(|(known, ..)| *known == name) {
         return program();
     }
-    if let Some(peer) = simulation::PEERS.iter().find(|peer| peer.name == name) {
-        return simulation::bench(peer);
+    if let Some(operator) = operators::OPERATORS.iter().find(|operator| operator.name == name) {
+        return operators::bench(operator);
+    }
+    if name == "simulate" {
+        return operators::OPERATORS.iter().try_for_each(operators::bench);
     }
     let Some((_, _, package, example)) = BENCHMARKS.iter().find(|(known, ..)| *known == name) else {
         bail!("unknown benchmark '{name}'; there are:\n{list}");

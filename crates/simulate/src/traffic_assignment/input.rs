@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use twinlake_contracts::{Error, Result};
+use twinlake_contracts::{Error, Result, suggest};
 
+use super::classes::UserClass;
+use super::network::Network;
 use crate::columns::Table;
-use crate::network::Network;
 
 /// The table `links`, one entry a row. Values of closed links are not checked: they enter nothing.
 pub(crate) struct Links {
@@ -127,27 +128,39 @@ pub(crate) fn read_nodes(batch: &RecordBatch) -> Result<BTreeMap<i64, bool>> {
     Ok(nodes)
 }
 
-/// Where the trips of one origin go: node indices ascending, flows positive.
+/// Where the trips of one class from one origin go: node indices ascending, flows positive, in passenger-car equivalents.
 #[derive(Debug, Clone)]
 pub(crate) struct OriginDemand {
     pub(crate) origin: u32,
+    /// A place in the list of user classes.
+    pub(crate) class: usize,
     pub(crate) destinations: Vec<(u32, f64)>,
 }
 
-/// The table `demand`, by origin; rows of the same pair are added up.
+/// The table `demand`, by class and origin; rows of the same pair are added up.
 pub(crate) struct Demand {
     pub(crate) origins: Vec<OriginDemand>,
-    /// Trips that begin and end at the same node: they use no link.
+    /// The cost at which there are as many trips as the table says, where it says so: class, origin, destination.
+    pub(crate) references: BTreeMap<(usize, u32, u32), f64>,
+    /// Vehicles that begin and end at the same node: they use no link.
     pub(crate) intrazonal: f64,
 }
 
 impl Demand {
-    pub(crate) fn read(batch: &RecordBatch, network: &Network) -> Result<Self> {
+    pub(crate) fn read(batch: &RecordBatch, network: &Network, classes: &[UserClass]) -> Result<Self> {
         let table = Table::new("demand", batch);
         let origins = table.integers("origin")?;
         let destinations = table.integers("destination")?;
         let flows = table.numbers("flow_vph")?;
-        let mut pairs: BTreeMap<(u32, u32), f64> = BTreeMap::new();
+        let whose = if table.has("class") && classes.iter().any(|class| class.name.is_some()) {
+            Some(table.texts("class")?)
+        } else {
+            None
+        };
+        let costs =
+            if table.has("reference_cost_s") { Some(table.numbers("reference_cost_s")?) } else { None };
+        let mut pairs: BTreeMap<(usize, u32, u32), f64> = BTreeMap::new();
+        let mut references = BTreeMap::new();
         let mut intrazonal = 0.0;
         for (row, flow) in flows.into_iter().enumerate() {
             let (origin, destination) = (origins[row], destinations[row]);
@@ -162,6 +175,29 @@ impl Demand {
                 }
                 None => return Err(Error::config(format!("{} has no flow_vph", row_name()))),
             };
+            let of_classes = match &whose {
+                Some(names) => {
+                    let name = names[row].as_deref();
+                    let found =
+                        classes.iter().position(|class| class.name.as_deref() == name && name.is_some());
+                    let at = found.ok_or_else(|| {
+                        let error = Error::config(format!(
+                            "{} is of class '{}', which 'classes' does not have",
+                            row_name(),
+                            name.unwrap_or_default()
+                        ));
+                        match suggest(
+                            name.unwrap_or_default(),
+                            classes.iter().filter_map(|class| class.name.as_deref()),
+                        ) {
+                            Some(near) => error.with_help(format!("did you mean '{near}'?")),
+                            None => error,
+                        }
+                    })?;
+                    at..at + 1
+                }
+                None => 0..classes.len(),
+            };
             if flow == 0.0 {
                 continue;
             }
@@ -174,23 +210,44 @@ impl Demand {
                 })
             };
             let (from, to) = (index(origin)?, index(destination)?);
-            if from == to {
-                intrazonal += flow;
-            } else {
-                *pairs.entry((from, to)).or_insert(0.0) += flow;
+            let reference = costs.as_ref().and_then(|costs| costs[row]);
+            if reference.is_some_and(|cost| !cost.is_finite() || cost <= 0.0) {
+                return Err(Error::config(format!("{} has reference_cost_s {reference:?}", row_name()))
+                    .with_help("it must be a number above 0, or null for the cost at free flow"));
+            }
+            for at in of_classes {
+                let vehicles = if whose.is_some() { flow } else { flow * classes[at].share };
+                if vehicles == 0.0 {
+                    continue;
+                }
+                if from == to {
+                    intrazonal += vehicles;
+                    continue;
+                }
+                *pairs.entry((at, from, to)).or_insert(0.0) += vehicles * classes[at].pce;
+                if let Some(cost) = reference
+                    && references.insert((at, from, to), cost).is_some_and(|other| other != cost)
+                {
+                    return Err(Error::config(format!(
+                        "{} has another reference_cost_s than an earlier row of the same pair",
+                        row_name()
+                    )));
+                }
             }
         }
         let mut origins: Vec<OriginDemand> = Vec::new();
-        for ((origin, destination), flow) in pairs {
+        for ((class, origin, destination), flow) in pairs {
             match origins.last_mut() {
-                Some(last) if last.origin == origin => last.destinations.push((destination, flow)),
-                _ => origins.push(OriginDemand { origin, destinations: vec![(destination, flow)] }),
+                Some(last) if (last.class, last.origin) == (class, origin) => {
+                    last.destinations.push((destination, flow));
+                }
+                _ => origins.push(OriginDemand { origin, class, destinations: vec![(destination, flow)] }),
             }
         }
-        Ok(Self { origins, intrazonal })
+        Ok(Self { origins, references, intrazonal })
     }
 
-    /// All trips between different nodes.
+    /// All trips between different nodes, in passenger-car equivalents.
     pub(crate) fn total(&self) -> f64 {
         self.origins.iter().flat_map(|origin| &origin.destinations).fold(0.0, |sum, (_, flow)| sum + flow)
     }

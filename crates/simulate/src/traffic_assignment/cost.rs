@@ -7,6 +7,9 @@
 //! A user equilibrium minimises `Σ ∫₀ᵛ c(s) ds` (Beckmann, McGuire, Winsten 1956); a system optimum minimises
 //! `Σ v c(v)` and is the equilibrium of the marginal cost `c(v) + v c'(v)`, which is again of the form above with
 //! `b (1 + p)` for `b`. So one function serves both.
+//!
+//! A trip that is not made because it costs too much is on a link of its own kind, whose cost is what the trip would have been
+//! worth: the inverse of the demand function (see [`super::elastic`]).
 
 /// Which of the two is sought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +29,16 @@ enum Exponent {
     Four,
     Whole(i32),
     Any,
+    /// `fixed − scale ln(1 − flow / capacity)`: the inverse of a demand that falls exponentially with the cost.
+    Logarithm,
+    /// `fixed + scale ((1 − flow / capacity)^(−power) − 1)`: the inverse of a demand of constant elasticity.
+    Hyperbola,
 }
 
-/// The cost function of one link: `fixed + scale · (flow / capacity)^power`.
+/// The part of a demand that is always there: what the last trip is worth has no bound, but a computer's numbers have.
+const LEAST_SHARE: f64 = 1e-12;
+
+/// The cost function of one link: `fixed + scale · (flow / capacity)^power`, or one of the two others of [`Exponent`].
 #[derive(Debug, Clone)]
 pub(crate) struct LinkCost {
     fixed: f64,
@@ -76,6 +86,21 @@ impl LinkCost {
         Self { fixed, scale, inverse_capacity: capacity.recip(), power, exponent }
     }
 
+    /// A link that costs nothing.
+    pub(crate) fn free() -> Self {
+        Self::new(0.0, 0.0, 1.0, 1.0, Principle::UserEquilibrium)
+    }
+
+    /// `fixed − scale ln(1 − flow / capacity)`.
+    pub(crate) fn logarithm(fixed: f64, scale: f64, capacity: f64) -> Self {
+        Self { fixed, scale, inverse_capacity: capacity.recip(), power: 1.0, exponent: Exponent::Logarithm }
+    }
+
+    /// `fixed (1 − flow / capacity)^(−power)`.
+    pub(crate) fn hyperbola(fixed: f64, power: f64, capacity: f64) -> Self {
+        Self { fixed, scale: fixed, inverse_capacity: capacity.recip(), power, exponent: Exponent::Hyperbola }
+    }
+
     /// Cost and slope at a flow that is not negative. The slope is infinite at flow 0 where `0 < power < 1`.
     #[inline]
     pub(crate) fn at(&self, flow: f64) -> CostAt {
@@ -90,6 +115,21 @@ impl LinkCost {
                 return CostAt { cost: self.fixed, slope };
             }
             Exponent::Any => ratio.powf(self.power - 1.0),
+            Exponent::Logarithm => {
+                let left = (1.0 - ratio).max(LEAST_SHARE);
+                return CostAt {
+                    cost: self.fixed - self.scale * left.ln(),
+                    slope: self.scale * self.inverse_capacity / left,
+                };
+            }
+            Exponent::Hyperbola => {
+                let left = (1.0 - ratio).max(LEAST_SHARE);
+                let risen = self.scale * left.powf(-self.power);
+                return CostAt {
+                    cost: self.fixed - self.scale + risen,
+                    slope: self.power * self.inverse_capacity * risen / left,
+                };
+            }
         };
         CostAt {
             cost: self.fixed + self.scale * below * ratio,
@@ -99,6 +139,19 @@ impl LinkCost {
 
     /// `∫₀^flow cost(s) ds`.
     pub(crate) fn integral(&self, flow: f64) -> f64 {
+        let left = (1.0 - flow * self.inverse_capacity).max(LEAST_SHARE);
+        let beyond = match self.exponent {
+            Exponent::Logarithm => Some(left * left.ln() + 1.0 - left),
+            Exponent::Hyperbola if self.power == 1.0 => Some(-left.ln() - (1.0 - left)),
+            Exponent::Hyperbola => {
+                let rest = 1.0 - self.power;
+                Some((1.0 - left.powf(rest)) / rest - (1.0 - left))
+            }
+            _ => None,
+        };
+        if let Some(beyond) = beyond {
+            return flow * self.fixed + self.scale / self.inverse_capacity * beyond;
+        }
         let congested = self.at(flow).cost - self.fixed;
         flow * (self.fixed + congested / (self.power + 1.0))
     }
@@ -112,7 +165,9 @@ mod tests {
         [0.0, 0.5, 1.0, 1.5, 2.0, 4.0, 4.734, 5.0, 20.0]
             .into_iter()
             .map(|power| LinkCost::new(6.0, 0.9, 1500.0, power, Principle::UserEquilibrium))
-            .chain([LinkCost::new(3.0, 0.0, 1.0, 4.0, Principle::UserEquilibrium)])
+            .chain([LinkCost::new(3.0, 0.0, 1.0, 4.0, Principle::UserEquilibrium), LinkCost::free()])
+            .chain([LinkCost::logarithm(5.0, 2.0, 30_000.0)])
+            .chain([0.4, 1.0, 2.5].map(|power| LinkCost::hyperbola(5.0, power, 30_000.0)))
             .collect()
     }
 

@@ -5,8 +5,8 @@
 //! sweep made *is* that direction: it keeps every trip's origin and destination, so any multiple of it that leaves no
 //! flow negative is allowed, and the objective, being convex, has one minimum along it.
 
-use crate::bush::Bush;
-use crate::link_states::LinkStates;
+use super::bush::Bush;
+use super::link_states::LinkStates;
 
 /// The flows before a sweep.
 #[derive(Default)]
@@ -34,16 +34,19 @@ impl Footprint {
         let room: Vec<f64> =
             self.bushes.iter().zip(&*bushes).map(|(before, bush)| room(before, bush)).collect();
         let mut direction = vec![0.0; links.flow.len()];
+        // The surcharges do not depend on the flow: their part of the slope is the same all along.
+        let mut surcharges = 0.0;
         let mut longest = LONGEST;
         for ((before, bush), &room) in self.bushes.iter().zip(&*bushes).zip(&room) {
             if room >= 1.0 {
                 longest = longest.min(room);
                 for ((&link, flow), before) in bush.links().iter().zip(bush.flows()).zip(before) {
                     direction[link as usize] += flow - before;
+                    surcharges += (flow - before) * links.surcharge(bush.class(), link);
                 }
             }
         }
-        let stretch = minimum(links, &direction, longest);
+        let stretch = minimum(links, &direction, surcharges, longest);
         if stretch > 0.0 {
             for ((before, bush), room) in self.bushes.iter().zip(&mut *bushes).zip(room) {
                 if room >= 1.0 {
@@ -69,8 +72,8 @@ fn room(before: &[f64], bush: &Bush) -> f64 {
 }
 
 /// Where on `0..=longest` the objective is least: where its slope, which grows, is zero.
-fn minimum(links: &LinkStates, direction: &[f64], longest: f64) -> f64 {
-    let falls_at = |stretch: f64| links.slope_along(direction, stretch) < 0.0;
+fn minimum(links: &LinkStates, direction: &[f64], surcharges: f64, longest: f64) -> f64 {
+    let falls_at = |stretch: f64| links.slope_along(direction, stretch) + surcharges < 0.0;
     if !falls_at(0.0) {
         return 0.0;
     }

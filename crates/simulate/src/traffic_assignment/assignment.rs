@@ -7,12 +7,12 @@
 use rayon::prelude::*;
 use twinlake_contracts::{Error, Progress, Result};
 
-use crate::bush::{Bush, ImproveScratch, ShiftScratch};
-use crate::cost::LinkCost;
-use crate::input::{Demand, OriginDemand};
-use crate::link_states::LinkStates;
-use crate::network::Network;
-use crate::stride::Footprint;
+use super::bush::{Bush, ImproveScratch, ShiftScratch};
+use super::cost::LinkCost;
+use super::input::OriginDemand;
+use super::link_states::LinkStates;
+use super::network::Network;
+use super::stride::Footprint;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +33,14 @@ pub(crate) struct Assignment {
     /// The largest difference, over all nodes, between what enters or begins and what leaves or ends, as a share of all
     /// assigned trips.
     pub(crate) conservation_residual: f64,
-    pub(crate) assigned: f64,
-    /// Pairs without a path: origin, destination, flow.
-    pub(crate) unassigned: Vec<(u32, u32, f64)>,
+    /// Flow by class and link.
+    pub(crate) class_flow: Vec<Vec<f64>>,
+    /// Cost by class and link.
+    pub(crate) class_cost: Vec<Vec<f64>>,
+    /// By class.
+    pub(crate) assigned: Vec<f64>,
+    /// Pairs without a path: class, origin, destination, flow.
+    pub(crate) unassigned: Vec<(usize, u32, u32, f64)>,
 }
 
 /// Origins that a thread takes at once: enough to share the memory that their search needs.
@@ -49,21 +54,22 @@ const SWEEP_REDUCTION: f64 = 0.02;
 /// Routes are taken for equal when they differ by less than this part of the wanted relative gap.
 const ROUTE_TOLERANCE: f64 = 0.01;
 
-/// Assigns the demand to the network. `functions` by link of the network.
+/// Assigns the demand to the network. `functions` by link of the network, `surcharge` by class and link.
 pub(crate) fn assign(
     network: &Network,
-    demand: Demand,
+    demand: Vec<OriginDemand>,
     functions: Vec<LinkCost>,
+    surcharge: Vec<Vec<f64>>,
     limits: Limits,
     progress: Progress<'_>,
 ) -> Result<Assignment> {
-    let mut links = LinkStates::new(functions);
+    let mut links = LinkStates::new(functions, surcharge);
     let mut scratch = ImproveScratch::new(network);
     let (mut bushes, mut origins, mut unassigned) = (Vec::new(), Vec::new(), Vec::new());
-    let count = demand.origins.len();
-    for (place, mut origin) in demand.origins.into_iter().enumerate() {
+    let count = demand.len();
+    for (place, mut origin) in demand.into_iter().enumerate() {
         go_on(progress, 0.0, &format!("first routes, origin {} of {count}", place + 1))?;
-        scratch.paths.run(network, origin.origin, &links.cost);
+        scratch.paths.run(network, origin.origin, &links.cost[origin.class]);
         set_aside_unreachable(&mut origin, &scratch, &mut unassigned);
         if !origin.destinations.is_empty() {
             let bush = Bush::load_tree(network, &origin, &mut scratch)?;
@@ -73,8 +79,10 @@ pub(crate) fn assign(
         }
     }
     let demand = origins;
-    let assigned =
-        demand.iter().flat_map(|origin| &origin.destinations).fold(0.0, |sum, (_, flow)| sum + flow);
+    let mut assigned = vec![0.0; links.cost.len()];
+    for origin in &demand {
+        origin.destinations.iter().for_each(|(_, flow)| assigned[origin.class] += flow);
+    }
 
     let mut shift = ShiftScratch::default();
     let mut iterations = 0;
@@ -82,9 +90,9 @@ pub(crate) fn assign(
     let mut first_gap = None;
     let (relative_gap, converged) = loop {
         let excess = improve_all(network, &demand, &mut bushes, &links)?;
+        links.load(&bushes);
         let total = links.total_cost();
         let relative_gap = if total > 0.0 { excess / total } else { 0.0 };
-        sum_flows(&bushes, &mut links);
         if relative_gap <= limits.relative_gap {
             break (relative_gap, true);
         }
@@ -117,10 +125,12 @@ pub(crate) fn assign(
         relative_gap,
         iterations,
         converged,
-        conservation_residual: conservation_residual(network, &demand, &links.flow, assigned),
+        conservation_residual: conservation_residual(network, &demand, &links.flow, assigned.iter().sum()),
         assigned,
         unassigned,
         flow: links.flow,
+        class_flow: links.class_flow,
+        class_cost: links.cost,
     })
 }
 
@@ -128,12 +138,12 @@ pub(crate) fn assign(
 fn set_aside_unreachable(
     origin: &mut OriginDemand,
     scratch: &ImproveScratch,
-    unassigned: &mut Vec<(u32, u32, f64)>,
+    unassigned: &mut Vec<(usize, u32, u32, f64)>,
 ) {
     origin.destinations.retain(|&(destination, flow)| {
         let reachable = scratch.paths.cost[destination as usize].is_finite();
         if !reachable {
-            unassigned.push((origin.origin, destination, flow));
+            unassigned.push((origin.class, origin.origin, destination, flow));
         }
         reachable
     });
@@ -153,23 +163,13 @@ fn improve_all(
         .map_init(
             || ImproveScratch::new(network),
             |scratch, (bush, origin)| {
-                scratch.paths.run(network, origin.origin, &links.cost);
-                bush.improve(network, origin, &links.cost, scratch)
+                let cost = &links.cost[origin.class];
+                scratch.paths.run(network, origin.origin, cost);
+                bush.improve(network, origin, cost, scratch)
             },
         )
         .collect::<Result<_>>()?;
     Ok(excess.iter().sum())
-}
-
-/// Link flows anew from the bushes, without the rounding errors of many shifts.
-fn sum_flows(bushes: &[Bush], links: &mut LinkStates) {
-    let mut flow = vec![0.0; links.flow.len()];
-    for bush in bushes {
-        bush.add_flows_to(&mut flow);
-    }
-    for (link, flow) in flow.into_iter().enumerate() {
-        links.set_flow(link, flow);
-    }
 }
 
 /// Tells how far the gap has come, on a logarithmic scale.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::network::Network;
+use super::network::Network;
 
 /// No link: of the origin, and of what cannot be reached.
 pub(crate) const NO_LINK: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! A bush: all routes that the trips of one origin use, as an acyclic graph with a flow on each link.
+//! A bush: all routes that the trips of one class of users from one origin use, as an acyclic graph with a flow on each link.
 //!
 //! Dial, R. B. (2006), *A path-based user-equilibrium traffic assignment algorithm that obviates path storage and
 //! enumeration*, Transportation Research Part B 40(10), 917–936 (Algorithm B). Two steps take turns:
@@ -14,15 +14,16 @@
 
 use twinlake_contracts::{Error, Result};
 
-use crate::input::OriginDemand;
-use crate::link_states::LinkStates;
-use crate::network::Network;
-use crate::shortest_path::{NO_LINK, ShortestPaths};
+use super::input::OriginDemand;
+use super::link_states::LinkStates;
+use super::network::Network;
+use super::shortest_path::{NO_LINK, ShortestPaths};
 
 /// Positions are places in `nodes`; entries are places in `tail`, `link` and `flow`. The incoming links of the node at
 /// position `k` are the entries `first_in[k]..first_in[k + 1]`.
 #[derive(Default)]
 pub(crate) struct Bush {
+    class: usize,
     nodes: Vec<u32>,
     first_in: Vec<u32>,
     tail: Vec<u32>,
@@ -95,7 +96,7 @@ impl Bush {
         scratch: &mut ImproveScratch,
     ) -> Result<Self> {
         // A bush of all reachable nodes without links: reloading it puts every trip on the tree.
-        let mut bush = Self { nodes: scratch.paths.order.clone(), ..Self::default() };
+        let mut bush = Self { class: demand.class, nodes: scratch.paths.order.clone(), ..Self::default() };
         bush.first_in.resize(bush.nodes.len() + 1, 0);
         bush.reload(network, demand, scratch);
         bush.rebuild(network, demand.origin, scratch)?;
@@ -109,6 +110,11 @@ impl Bush {
                 links.set_flow(link as usize, links.flow[link as usize] + flow);
             }
         }
+    }
+
+    /// Whose trips these are: a place in the list of user classes.
+    pub(crate) fn class(&self) -> usize {
+        self.class
     }
 
     /// The flow of every entry; keeps its meaning until the bush is renewed.
@@ -170,6 +176,7 @@ impl Bush {
         scratch.longest.push(0.0);
         scratch.shortest_in.push(NO_ENTRY);
         scratch.longest_in.push(NO_ENTRY);
+        let link_cost = &links.cost[self.class];
         let mut excess = 0.0;
         for position in 1..positions {
             let entries = self.first_in[position] as usize..self.first_in[position + 1] as usize;
@@ -178,7 +185,7 @@ impl Bush {
             let (mut flow_in, mut cost_in) = (0.0, 0.0);
             for entry in entries {
                 let tail = self.tail[entry] as usize;
-                let cost = links.cost[self.link[entry] as usize];
+                let cost = link_cost[self.link[entry] as usize];
                 let short = scratch.shortest[tail] + cost;
                 if short < shortest {
                     (shortest, shortest_in) = (short, entry as u32);
@@ -235,7 +242,7 @@ impl Bush {
         let sum = |values: &[f64], steps: &[Step]| -> f64 {
             steps.iter().map(|step| values[step.link as usize]).sum()
         };
-        let initial = sum(&links.cost, from_longer) - sum(&links.cost, to_shorter);
+        let initial = sum(&links.cost[self.class], from_longer) - sum(&links.cost[self.class], to_shorter);
         if room <= 0.0 || initial <= 0.0 {
             return;
         }
@@ -259,7 +266,7 @@ impl Bush {
                 self.flow[step.entry as usize] = step.bush_flow + moved;
                 links.set_flow(step.link as usize, step.link_flow + moved);
             }
-            difference = sum(&links.cost, from_longer) - sum(&links.cost, to_shorter);
+            difference = sum(&links.cost[self.class], from_longer) - sum(&links.cost[self.class], to_shorter);
             if difference > 0.0 {
                 low = moved;
             } else {
