@@ -51,7 +51,7 @@ pub(super) fn distances_within(weighted: &Weighted, pairs: &[(u32, u32)], room: 
             let origin = ends[of_block[at] as usize].0;
             match groups.last_mut() {
                 Some(last) if ends[of_block[last.start] as usize].0 == origin => last.end = at + 1,
-                _ => groups.push(at..at + 1),
+                _ => groups.push(Range { start: at, end: at + 1 }),
             }
         }
         let answers: Vec<Vec<u32>> = groups

@@ -1,6 +1,7 @@
 //! The snapshot's tables, checked: every number that enters the computation is finite and has its sign.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use twinlake_contracts::{Error, Result, suggest};
@@ -194,7 +195,7 @@ impl Demand {
                             None => error,
                         }
                     })?;
-                    at..at + 1
+                    Range { start: at, end: at + 1 }
                 }
                 None => 0..classes.len(),
             };
