@@ -31,8 +31,10 @@ pub fn bench(folder: &Path, count: u64, report: &mut Report) -> Result<()> {
     psql(port, "CREATE EXTENSION postgis")?;
     psql(port, "CREATE TABLE positions (vehicle_id text, x float8, y float8, speed_mps float8)")?;
     let input = std::fs::File::open(folder.join("positions.csv"))?;
-    let copied =
-        client(port).args(["-c", "COPY positions FROM STDIN (FORMAT csv)"]).stdin(Stdio::from(input)).status()?;
+    let copied = client(port)
+        .args(["-c", "COPY positions FROM STDIN (FORMAT csv)"])
+        .stdin(Stdio::from(input))
+        .status()?;
     if !copied.success() {
         bail!("PostgreSQL does not take the positions");
     }
