@@ -115,7 +115,9 @@ fn against_best(city: &Snapshot, outcome: &Outcome, best: &Path) -> Result<(usiz
         |table: &RecordBatch, column: &str| table[column].as_primitive::<Float64Type>().values().to_vec();
     let ends: Vec<(i64, i64)> = whole("from_node").into_iter().zip(whole("to_node")).collect();
     let mut parallel: HashMap<(i64, i64), usize> = HashMap::new();
-    ends.iter().for_each(|end| *parallel.entry(*end).or_default() += 1);
+    for end in &ends {
+        *parallel.entry(*end).or_default() += 1;
+    }
     let mut known = HashMap::new();
     for line in read(best)?.lines().skip(1) {
         let cells: Vec<f64> = line.split_whitespace().filter_map(|cell| cell.parse().ok()).collect();

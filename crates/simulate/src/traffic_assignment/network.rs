@@ -128,7 +128,9 @@ impl Network {
             order.iter().map(|&link| (links[link].0, links[link].2, links[link].3)).collect();
         network.arrange(&sorted);
         network.held_end = network.first_out[..network.nodes()].to_vec();
-        ends.iter().for_each(|&end| network.held_end[end as usize] += 1);
+        for &end in ends {
+            network.held_end[end as usize] += 1;
+        }
         (network, place)
     }
 

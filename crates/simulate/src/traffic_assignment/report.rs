@@ -92,7 +92,9 @@ pub(super) fn report(
         .zip(&assignment.class_flow)
         .map(|(class, flow)| {
             let mut vehicles = case.by_row(network, flow);
-            vehicles.iter_mut().for_each(|flow| *flow /= class.pce);
+            for flow in &mut vehicles {
+                *flow /= class.pce;
+            }
             vehicles
         })
         .collect();
