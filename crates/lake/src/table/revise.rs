@@ -20,7 +20,7 @@ use twinlake_contracts::{Error, Result, Revised, Revision, SEQUENCE, Sequences, 
 
 use super::change::{Change, Changed};
 use super::evolve::{EVOLUTION_TAG, evolution};
-use super::{LakeTable, files};
+use super::{LakeTable, extent, files};
 use crate::error;
 
 /// A file of a writer that holds, or may hold, rows of some of the messages.
@@ -229,7 +229,11 @@ impl LakeTable {
         let store = self.log_store.object_store(None);
         let read = files::read(store, add).await.map_err(|error| error::delta(&self.system, &error))?;
         let schema = self.schema();
-        read.iter().map(|batch| super::schema::align(&self.name, batch, &schema)).collect()
+        let seen = |batch: &RecordBatch| {
+            let batch = batch.project(&extent::visible_places(&batch.schema()))?;
+            super::schema::align(&self.name, &batch, &schema)
+        };
+        read.iter().map(seen).collect()
     }
 
     /// What is committed, with the columns as files hold them.

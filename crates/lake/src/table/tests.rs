@@ -504,6 +504,35 @@ async fn runs_and_datasets_are_tables() {
     lake.close().await.unwrap();
 }
 
+/// Files hold boxes beside geometries, which queries and rows to be written anew do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_with_geometries_are_joined_and_keep_their_boxes() {
+    let fields = vec![Field::new("id", DataType::Int64, true), geometry_field("geom", CRS84, true)];
+    let folder = tempfile::tempdir().unwrap();
+    let lake = lake(folder.path()).await;
+    let table = lake.open_lake_table(spec(fields.clone())).await.unwrap();
+    for number in 1..=5_i64 {
+        let place = point(24.0 + number as f64, 60.0);
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![number])),
+            Arc::new(BinaryArray::from(vec![Some(place.as_slice())])),
+        ];
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.clone())), columns).unwrap();
+        table.add_fresh("p/a", rows).await.unwrap();
+        table.commit("p/a", number as u64, WriteMode::Append).await.unwrap();
+    }
+    let before = query(&table, "SELECT id, geom, _h3 FROM t ORDER BY id").await;
+    let done = table.compact(crate::CompactOptions::default()).await.unwrap();
+    assert_eq!((done.files_before, done.files_after), (5, 1));
+    assert_eq!(query(&table, "SELECT id, geom, _h3 FROM t ORDER BY id").await, before);
+    let data = std::fs::read_dir(folder.path().join("test/readings")).unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|extension| extension == "parquet").then(|| std::fs::read(path).unwrap())
+    });
+    let all = |bytes: Vec<u8>| bytes.windows(10).any(|part| part == b"_geom_xmin");
+    assert!(data.map(all).all(|boxes| boxes));
+}
+
 /// Rows with equal keys keep their order, and the same rows in other batches give the same file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_is_clustered_and_does_not_depend_on_batches() {
