@@ -522,15 +522,15 @@ async fn files_with_geometries_are_joined_and_keep_their_boxes() {
         table.commit("p/a", number as u64, WriteMode::Append).await.unwrap();
     }
     let before = query(&table, "SELECT id, geom, _h3 FROM t ORDER BY id").await;
-    let done = table.compact(crate::CompactOptions::default()).await.unwrap();
+    let done = table.compact(CompactOptions::default()).await.unwrap();
     assert_eq!((done.files_before, done.files_after), (5, 1));
     assert_eq!(query(&table, "SELECT id, geom, _h3 FROM t ORDER BY id").await, before);
-    let data = std::fs::read_dir(folder.path().join("test/readings")).unwrap().filter_map(|entry| {
+    let mut data = std::fs::read_dir(folder.path().join("test/readings")).unwrap().filter_map(|entry| {
         let path = entry.unwrap().path();
         path.extension().is_some_and(|extension| extension == "parquet").then(|| std::fs::read(path).unwrap())
     });
     let all = |bytes: Vec<u8>| bytes.windows(10).any(|part| part == b"_geom_xmin");
-    assert!(data.map(all).all(|boxes| boxes));
+    assert!(data.all(all));
 }
 
 /// Rows with equal keys keep their order, and the same rows in other batches give the same file.
