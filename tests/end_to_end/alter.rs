@@ -59,6 +59,9 @@ fn columns_change_under_a_pipeline_and_rows_that_break_a_constraint_are_rejects(
     assert_eq!(rejects.len(), 2, "{rejects:?}");
     assert_eq!(rejects[0]["reason"], json!("quality"));
     assert!(rejects[0]["detail"].as_str().unwrap().contains("constraint:small"), "{rejects:?}");
+    assert!(alter(&["--constraint", "past=ts IS NOT NULL"]).status.success());
+    let broken = alter(&["--constraint", "few=number < 5"]);
+    assert!(!broken.status.success(), "rows that are there break it");
 
     // Going back brings the rows and the columns of that version.
     succeed(folder, &["table", "restore", "test.reading", "--version", &version.to_string()]);
