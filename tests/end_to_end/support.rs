@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// The folder of the repository.
 pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).parent().unwrap().to_owned()
 }
 
 /// The binary under test, built once a test run in the profile of the tests.

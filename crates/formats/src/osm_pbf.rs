@@ -209,7 +209,8 @@ mod tests {
     use super::*;
 
     fn helsinki() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/helsinki-centre.osm.pbf")
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+            .join("../../pipelines/data/helsinki-centre.osm.pbf")
     }
 
     fn read(layer: &str, path: &Path) -> Result<RecordBatch> {

@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn reads_the_helsinki_capture() {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/helsinki-vehicles.hfp.txt");
+        let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+            .join("../../pipelines/data/helsinki-vehicles.hfp.txt");
         let messages = read_capture(&path).expect("capture");
         assert_eq!(messages.len(), 3000);
         assert!(

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 
 /// The folder of the workspace.
 pub fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says at run time: the program may have been built from another checkout into a shared folder.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let here = PathBuf::from(here);
     here.parent().and_then(|crates| crates.parent()).map_or(here.clone(), PathBuf::from)
 }
 

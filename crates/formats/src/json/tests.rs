@@ -187,7 +187,7 @@ fn accepts_and_rejects_as_the_json_test_suite_says() {
 
 #[test]
 fn decodes_the_helsinki_capture_without_a_reject() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+    let path = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../../pipelines/data/helsinki-vehicles.hfp.txt");
     let text = std::fs::read_to_string(path).expect("capture");
     let messages: Vec<Message> = text

@@ -153,7 +153,7 @@ mod tests {
         struct File {
             broker: BrokerOptions,
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/mqtt.md");
+        let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../docs/mqtt.md");
         let text = std::fs::read_to_string(path).expect("docs/mqtt.md");
         let (_, rest) = text.split_once("```toml").expect("an example");
         let (example, _) = rest.split_once("```").expect("its end");

@@ -262,7 +262,7 @@ async fn the_helsinki_capture_keeps_its_pace_through_a_log_that_takes_its_time()
     });
     let mut source = crate::registry().build("mqtt_broker", settings).expect("settings");
     let mut stream = source.open(&Checkpoint::default()).await.expect("open");
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+    let path = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join("../../pipelines/data/helsinki-vehicles.hfp.txt");
     let capture = crate::replay::read_capture(&path).expect("capture");
     let mut expected: Vec<(String, Vec<u8>, i64)> =

@@ -7,7 +7,11 @@ use twinlake_sources::{BrokerLimits, BrokerOptions};
 use crate::support::{Stand, program, run, skip};
 
 fn script(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name).to_string_lossy().into_owned()
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("tests/clients")
+        .join(name)
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn drive(program: &Path, name: &str, before: &[&str]) {
