@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, internal_err};
@@ -14,7 +13,6 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, PlanProperties};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning};
-use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::{StreamExt, TryStreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +20,7 @@ use twinlake_contracts::Error;
 
 use crate::address::Address;
 use crate::codec::Codec;
+use crate::job::Order;
 
 /// How long the scheduler may take to answer a call.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -94,19 +93,11 @@ impl ExecutionPlan for ClusterExec {
         let named = address.clone();
         let asked = async move {
             reach(&address).await?;
-            let config = context.session_config().clone();
-            let settings = config.ballista_config();
-            let session = context.session_id();
+            let config = context.session_config();
+            let order =
+                Order::new(plan, codec.as_ref(), context.session_id(), config, &config.ballista_config())?;
             tracing::info!("a query runs on {address}");
-            execute_physical_plan::<PhysicalPlanNode>(
-                address.url(),
-                &settings,
-                plan,
-                codec.as_ref(),
-                session,
-                config,
-            )
-            .await
+            order.run(address.url()).await
         };
         let schema = self.schema();
         let rows = futures::stream::once(asked).try_flatten().map(move |batch| match batch {

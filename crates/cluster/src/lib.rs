@@ -22,6 +22,7 @@ mod columns;
 mod described;
 mod exec;
 mod executor;
+mod job;
 mod lower;
 mod planner;
 mod scheduler;

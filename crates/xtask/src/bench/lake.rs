@@ -11,7 +11,8 @@ use super::process::machine;
 use crate::run::{cargo, output, root, run};
 use crate::setup::target;
 
-const PEERS: [&str; 3] = ["duckdb==1.5.5", "duckdb-extension-delta==1.5.5", "pytz==2025.2"];
+const PEERS: [&str; 4] =
+    ["duckdb==1.5.5", "duckdb-extension-delta==1.5.5", "duckdb-extension-spatial==1.5.5", "pytz==2025.2"];
 
 /// A Python environment with the peer.
 fn peers(folder: &Path) -> Result<PathBuf> {
@@ -57,7 +58,7 @@ pub fn bench() -> Result<()> {
         "# Lake\n\n`cargo xtask bench lake` on {}\n\n\
          One table of vehicle positions (text, time, number, point; 50,000 rows a commit, a minute of traffic each), local disk, every\n\
          commit synced. The small query asks for 400 m by 400 m and five minutes; DuckDB 1.5.5 asks the compacted table for the same by\n\
-         `delta_scan` and the columns of the boxes, two threads each. Times of queries are the best of five.\n\n\
+         `delta_scan`, the columns of the boxes and `ST_Intersects`, two threads each. Times of queries are the best of five.\n\n\
          | what | figure |\n|---|---|\n\
          | 200 commits of 50,000 rows | {:.0} rows/s |\n\
          | a commit of 50,000 rows, p50 / p99 | {:.0} / {:.0} ms |\n\
