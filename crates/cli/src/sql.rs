@@ -1,15 +1,18 @@
 //! `twinlake sql`: statements from the command line or a prompt.
 
 use std::io::{IsTerminal, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use twinlake_query::{Session, output, parse};
 
 use crate::arguments::{Format, SqlOptions};
 use crate::settings::Settings;
 use crate::shell::{Line, Prompt};
 use crate::town::Town;
+
+/// How long after Ctrl-C calls that cancel work elsewhere may take.
+const CANCELLED_WITHIN: Duration = Duration::from_millis(200);
 
 const HELP: &str = "\
 Statements end with a semicolon. Times are UTC.
@@ -24,14 +27,25 @@ pub async fn run(settings: &Settings, options: &SqlOptions) -> Result<()> {
     let town = Town::open(settings).await?;
     let session = town.session()?;
     if let Some(text) = &options.command {
-        return script(&session, text, options.format).await;
+        return interruptible(script(&session, text, options.format)).await;
     }
     if !std::io::stdin().is_terminal() {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
-        return script(&session, &text, options.format).await;
+        return interruptible(script(&session, &text, options.format)).await;
     }
     prompt(&session, options.format).await
+}
+
+/// Ctrl-C ends what runs: here by dropping it, on a cluster by cancelling it, which takes a moment.
+async fn interruptible(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => {
+            tokio::time::sleep(CANCELLED_WITHIN).await;
+            bail!("interrupted")
+        }
+    }
 }
 
 /// Runs every statement; the first error ends it.
@@ -71,7 +85,7 @@ const TABLES: &str = "SELECT table_schema AS schema, table_name AS name, table_t
 /// Runs one text at the prompt: an error is shown and the prompt goes on.
 async fn answer(session: &Session, text: &str, format: Format) {
     let started = Instant::now();
-    match script(session, text, format).await {
+    match interruptible(script(session, text, format)).await {
         Ok(()) => eprintln!("({:.0} ms)", started.elapsed().as_secs_f64() * 1e3),
         Err(error) => eprintln!("error: {error:#}"),
     }

@@ -1,6 +1,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -93,12 +94,19 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// How many orders of the job "slow" were carried out.
+static SLOW: AtomicUsize = AtomicUsize::new(0);
+
 #[derive(Debug)]
 struct Shouting;
 
 #[async_trait::async_trait]
 impl Worker for Shouting {
     async fn run(&self, job: &str, order: &str) -> twinlake_contracts::Result<String> {
+        if job == "slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            SLOW.fetch_add(1, Ordering::SeqCst);
+        }
         Ok(format!("{job}: {}", order.to_uppercase()))
     }
 }
@@ -235,6 +243,27 @@ fn work_is_done_once_an_order() {
         let mut done = cluster.work("job", orders).await.unwrap();
         done.sort();
         assert_eq!(done, ["job: A", "job: B", "job: C", "job: D", "job: E"]);
+    });
+}
+
+#[test]
+fn what_nobody_waits_for_is_cancelled() {
+    run(async {
+        let processes = Processes::start().await;
+        let cluster = Cluster::new(processes.address.clone()).unwrap();
+        let orders: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let work = cluster.work("slow", orders);
+        let late = tokio::time::timeout(Duration::from_secs(2), work).await;
+        assert!(late.is_err(), "a hundred orders of 200 ms in four slots take five seconds");
+        // Parts that run are finished; none begins any more.
+        let mut seen = usize::MAX;
+        while seen != SLOW.load(Ordering::SeqCst) {
+            seen = SLOW.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!((1..100).contains(&seen), "{seen} of 100 were carried out");
+        let done = cluster.work("job", vec!["after".to_owned()]).await.unwrap();
+        assert_eq!(done, ["job: AFTER"]);
     });
 }
 
