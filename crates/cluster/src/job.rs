@@ -84,9 +84,7 @@ impl Order {
             .map_err(DataFusionError::Execution)?;
         let parts = job.wait().await?;
         let calls = self.calls;
-        let rows = futures::stream::iter(parts)
-            .then(move |part| fetch(part, calls.clone()))
-            .try_flatten();
+        let rows = futures::stream::iter(parts).then(move |part| fetch(part, calls.clone())).try_flatten();
         // A plan's rows stay with the executors until they were fetched; the job itself is done.
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }

@@ -14,6 +14,7 @@ use crate::run::{cargo, output, root, run};
 use crate::setup::target;
 
 const MESSAGES: u64 = 1_000_000;
+const DEDUP: &str = "dedup = { by = [\"meter\", \"ts\"], within = \"2h\" }\n";
 const PIPELINE: &str = r#"name = "meters"
 
 [sources.meter]
@@ -72,32 +73,41 @@ fn stream() -> Result<String> {
     fs::create_dir_all(&folder)?;
     messages(&folder.join("meters.jsonl"))?;
     fs::write(folder.join("meters.toml"), PIPELINE)?;
-    let twinlake = |arguments: &[&str]| -> Result<(f64, String)> {
+    // The same without a step that remembers, whose pieces do not depend on each other.
+    let plain = folder.join("plain");
+    fs::create_dir_all(&plain)?;
+    fs::hard_link(folder.join("meters.jsonl"), plain.join("meters.jsonl"))?;
+    fs::write(plain.join("meters.toml"), PIPELINE.replace(DEDUP, ""))?;
+    let twinlake = |folder: &Path, arguments: &[&str]| -> Result<(f64, String)> {
         let mut command = Command::new(target().join("release/twinlake"));
-        command.current_dir(&folder).args(arguments).arg("--no-progress");
+        command.current_dir(folder).args(arguments).arg("--no-progress");
         let start = Instant::now();
         let told = output(&mut command).with_context(|| format!("failed: {command:?}"))?;
         Ok((start.elapsed().as_secs_f64(), told))
     };
-    let ask = || -> Result<String> { Ok(twinlake(&["sql", "--format", "csv", "-c", FINGERPRINT])?.1) };
     let mut text = "| a million messages, cleaned | s | messages/s |\n|---|---|---|\n".to_owned();
     let mut line = |what: &str, seconds: f64| -> Result<()> {
         let line = format!("| {what} | {seconds:.1} | {:.0} |\n", MESSAGES as f64 * 1.01 / seconds);
         print!("{line}");
         Ok(text.write_str(&line)?)
     };
-    line("stream: `twinlake run`", twinlake(&["run", "meters.toml", "--once"])?.0)?;
-    let first = ask()?;
-    line("`twinlake reprocess`", twinlake(&["reprocess", "meters.toml"])?.0)?;
-    ensure!(ask()? == first, "the reprocessing gave other rows");
-    let parallel = ["reprocess", "meters.toml", "--parallel", "2", "--warm-up", "2h"];
-    line("`twinlake reprocess --parallel 2 --warm-up 2h`", twinlake(&parallel)?.0)?;
-    ensure!(ask()? == first, "the parallel reprocessing gave other rows");
-    line(
-        "`twinlake reprocess --where` of one in twenty",
-        twinlake(&["reprocess", "meters.toml", "--where", "_sequence % 20 = 0"])?.0,
-    )?;
-    ensure!(ask()? == first, "the reprocessing of some messages gave other rows");
+    for (folder, kind, more) in [
+        (&folder, "", ["reprocess", "meters.toml", "--where", "_sequence % 20 = 0"]),
+        (&plain, ", no deduplication", ["reprocess", "meters.toml", "--parallel", "2"]),
+    ] {
+        let ask =
+            || -> Result<String> { Ok(twinlake(folder, &["sql", "--format", "csv", "-c", FINGERPRINT])?.1) };
+        line(
+            &format!("stream: `twinlake run`{kind}"),
+            twinlake(folder, &["run", "meters.toml", "--once"])?.0,
+        )?;
+        let first = ask()?;
+        line(&format!("`twinlake reprocess`{kind}"), twinlake(folder, &["reprocess", "meters.toml"])?.0)?;
+        ensure!(ask()? == first, "the reprocessing gave other rows");
+        let shown = more[2..].join(" ");
+        line(&format!("`twinlake reprocess {shown}`{kind}"), twinlake(folder, &more)?.0)?;
+        ensure!(ask()? == first, "the reprocessing with {shown} gave other rows");
+    }
     Ok(text)
 }
 
