@@ -27,9 +27,9 @@ use twinlake_contracts::timestamp_type;
 use twinlake_query::{Arguments, Tense};
 
 use crate::Twins;
+use crate::asked::Asked;
 use crate::model::{TwinModel, VALID_TIME};
 use crate::state::{StatePlanner, TOUCHED, empty, fold, instant, keep, named};
-use crate::table::plan_unoptimised;
 use crate::view::through;
 
 /// The column with the beginning of the time that the state held, within the interval.
@@ -216,15 +216,8 @@ impl TableProvider for BetweenTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let fields = self.schema.fields();
-        let names: Vec<&str> = match projection {
-            Some(columns) => columns.iter().map(|column| fields[*column].name().as_str()).collect(),
-            None => fields.iter().map(|field| field.name().as_str()).collect(),
-        };
-        let mut wanted: HashSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        for filter in filters {
-            wanted.extend(filter.column_refs().into_iter().map(|column| column.name.clone()));
-        }
+        let asked = Asked::new(&self.schema, projection, filters, limit);
+        let wanted = asked.columns();
         let mut all: Option<LogicalPlanBuilder> = None;
         for piece in self.pieces().map_err(through)? {
             let plan = self.piece(session, &piece, &wanted).await?;
@@ -233,17 +226,10 @@ impl TableProvider for BetweenTable {
                 Some(before) => before.union(plan)?,
             });
         }
-        let mut plan = match all {
+        let plan = match all {
             Some(all) => all,
             None => LogicalPlanBuilder::from(empty(&self.schema)?),
         };
-        for filter in filters {
-            plan = plan.filter(filter.clone())?;
-        }
-        let mut plan = plan.project(names.into_iter().map(named))?;
-        if limit.is_some() {
-            plan = plan.limit(0, limit)?;
-        }
-        plan_unoptimised(session, &plan.build()?).await
+        asked.of(plan, session).await
     }
 }

@@ -23,10 +23,11 @@ use twinlake_contracts::Error;
 use twinlake_query::Tense;
 
 use crate::Twins;
+use crate::asked::Asked;
 use crate::model::TwinModel;
 use crate::relation::Relation;
 use crate::state::{empty, named, null};
-use crate::table::{TwinTable, plan_unoptimised};
+use crate::table::TwinTable;
 use crate::view::through;
 
 /// The columns of `twin.relations`.
@@ -172,23 +173,11 @@ impl TableProvider for EdgeTable {
                 });
             }
         }
-        let mut plan = match all {
+        let plan = match all {
             Some(all) => all,
             None => LogicalPlanBuilder::from(empty(&self.schema)?),
         };
-        for filter in filters {
-            plan = plan.filter(filter.clone())?;
-        }
-        let fields = self.schema.fields();
-        let names: Vec<&str> = match projection {
-            Some(columns) => columns.iter().map(|column| fields[*column].name().as_str()).collect(),
-            None => fields.iter().map(|field| field.name().as_str()).collect(),
-        };
-        let mut plan = plan.project(names.into_iter().map(named))?;
-        if limit.is_some() {
-            plan = plan.limit(0, limit)?;
-        }
-        plan_unoptimised(session, &plan.build()?).await
+        Asked::new(&self.schema, projection, filters, limit).of(plan, session).await
     }
 }
 

@@ -21,6 +21,7 @@
 //! shown in `simulated.rs`, one computation an equal run in `runs.rs`, the demand and its equations in
 //! [`demand`].
 
+mod asked;
 mod between;
 mod columns;
 pub mod demand;

@@ -26,10 +26,10 @@ use twinlake_contracts::{Error, Result};
 use twinlake_query::SessionSettings;
 
 use crate::Twins;
+use crate::asked::plan_unoptimised;
 use crate::live::{LOOK_EVERY, Shape, Wanted};
 use crate::model::{PropertyType, TwinModel};
 use crate::state::{StatePlanner, TOUCHED, final_columns, keep, named};
-use crate::table::plan_unoptimised;
 use crate::twins::Stamp;
 use crate::view::{View, back};
 
