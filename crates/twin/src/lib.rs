@@ -26,9 +26,11 @@ mod columns;
 pub mod demand;
 mod diff;
 mod edges;
+mod effect;
 mod events;
 mod functions;
 mod graph;
+mod hindcast;
 mod keyed;
 mod lineage;
 mod live;
@@ -59,5 +61,8 @@ pub use model::{
 };
 pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
-pub use scenario::{Override, Scenario, ScenarioFile};
+pub use scenario::{
+    Bounds, Choice, Distribution, Ensemble, ExecutedRun, Execution, ExecutionStatus, Lognormal, Normal, Override,
+    Scenario, ScenarioChange, ScenarioFile, ScenarioRun, Triangular,
+};
 pub use twins::Twins;
