@@ -55,5 +55,6 @@ pub async fn run(settings: &Settings, command: &ScenarioCommand) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(file).map_err(|error| Error::config(format!("cannot read {}: {error}", file.display())))
+    std::fs::read_to_string(file)
+        .map_err(|error| Error::config(format!("cannot read {}: {error}", file.display())))
 }

@@ -108,8 +108,16 @@ impl TableFunctionImpl for HindcastFunction {
         if horizon_s.is_some_and(|horizon_s| !horizon_s.is_finite() || horizon_s <= 0.0) {
             return plan_err!("{function}: 'horizon_s' must be greater than 0");
         }
-        let hindcast =
-            Hindcast { twins: self.twins.clone(), fork, fork_us, horizon_s, model, binding, predicted, observed };
+        let hindcast = Hindcast {
+            twins: self.twins.clone(),
+            fork,
+            fork_us,
+            horizon_s,
+            model,
+            binding,
+            predicted,
+            observed,
+        };
         let scored = self.scored;
         let schema = if scored { scores_schema() } else { pairs_schema(&hindcast.model).map_err(through)? };
         let wanted = schema.clone();
@@ -128,7 +136,10 @@ impl HindcastFunction {
             Some(Ok(scenario)) => {
                 return match scenario.fork_at_us {
                     Some(fork_us) => Ok((Fork::Scenario(scenario), fork_us)),
-                    None => plan_err!("{function}: the scenario '{}' has no fork, so nothing comes after it", scenario.name),
+                    None => plan_err!(
+                        "{function}: the scenario '{}' has no fork, so nothing comes after it",
+                        scenario.name
+                    ),
                 };
             }
             Some(Err(error)) => Some(error),
@@ -139,7 +150,9 @@ impl HindcastFunction {
             // Neither a scenario nor an instant: most likely the name of a scenario.
             (_, Some(error)) => Err(through(error)),
             (Err(error), None) => Err(error),
-            (Ok(None), None) => plan_err!("{function} needs a scenario, or the instant at which the past is left"),
+            (Ok(None), None) => {
+                plan_err!("{function} needs a scenario, or the instant at which the past is left")
+            }
         }
     }
 }
@@ -171,8 +184,11 @@ fn observations(model: &TwinModel, observed: &str) -> twinlake_contracts::Result
         return Err(Error::not_found("property", observed, known));
     }
     if model.telemetry.is_none() {
-        return Err(Error::config(format!("'{}' is a map, so nobody has observed '{observed}' over time", model.name))
-            .with_help(format!("give SQL with the columns {}, {TIME} and {OBSERVED}", model.key)));
+        return Err(Error::config(format!(
+            "'{}' is a map, so nobody has observed '{observed}' over time",
+            model.name
+        ))
+        .with_help(format!("give SQL with the columns {}, {TIME} and {OBSERVED}", model.key)));
     }
     Ok(format!(
         "SELECT \"{}\", valid_time AS {TIME}, \"{observed}\" AS {OBSERVED} FROM twin_at('{}_history', NULL) WHERE origin = 'observed'",
@@ -208,7 +224,8 @@ const SCORES: [(&str, &str); 10] = [
 fn scores_schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let instant = |name: &str| Field::new(name, timestamp_type(), true);
-    let mut fields = vec![text("scenario"), text("model"), text("predicted"), instant("fork_at"), instant("until")];
+    let mut fields =
+        vec![text("scenario"), text("model"), text("predicted"), instant("fork_at"), instant("until")];
     fields.extend(SCORES.iter().enumerate().map(|(place, (name, _))| {
         Field::new(*name, if place < 3 { DataType::Int64 } else { DataType::Float64 }, true)
     }));
@@ -225,7 +242,8 @@ impl Hindcast {
         let found = batches.first().map_or_else(|| schema.clone(), RecordBatch::schema);
         let rows = concat_batches(&found, &batches)?;
         let columns = rows.columns().iter().zip(schema.fields());
-        let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+        let columns =
+            columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
         Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 
@@ -236,14 +254,18 @@ impl Hindcast {
         match &self.fork {
             Fork::Scenario(scenario) if !scenario.runs.is_empty() && scenario.member == 0 => {
                 let execution = self.twins.run_scenario(&scenario.name).await?;
-                let own = |run: &&crate::ExecutedRun| run.model == self.model.name && run.operator == operator;
+                let own =
+                    |run: &&crate::ExecutedRun| run.model == self.model.name && run.operator == operator;
                 let runs: Vec<_> = execution.runs.iter().filter(own).collect();
                 let place = runs.iter().map(|run| run.place).max();
                 let last = runs.into_iter().filter(|run| Some(run.place) == place);
                 let (written, members): (Vec<_>, Vec<_>) = last.partition(|run| run.member == 0);
                 let written = written.first().map(|run| run.run_id.clone());
                 let written = written.ok_or_else(|| {
-                    let message = format!("no run of the scenario '{}' is one of {operator} for '{}'", scenario.name, self.model.name);
+                    let message = format!(
+                        "no run of the scenario '{}' is one of {operator} for '{}'",
+                        scenario.name, self.model.name
+                    );
                     Error::config(message).with_help("add it to the scenario's [[runs]]")
                 })?;
                 return Ok((written, members.into_iter().map(|run| run.run_id.clone()).collect()));
@@ -259,7 +281,12 @@ impl Hindcast {
     }
 
     /// `id`, `ts`, `predicted`, `observed`, `members`: a row an observation; `predicted` is null where nothing was said.
-    async fn pairs_sql(&self, session: &Session, run_id: &str, members: &[String]) -> twinlake_contracts::Result<String> {
+    async fn pairs_sql(
+        &self,
+        session: &Session,
+        run_id: &str,
+        members: &[String],
+    ) -> twinlake_contracts::Result<String> {
         let frame = session.sql(&self.observed).await?;
         let given: Vec<String> = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
         let key = &self.model.key;
@@ -274,13 +301,17 @@ impl Hindcast {
         let (time, within) = if given.iter().any(|column| column == TIME) {
             let us = timestamp_type();
             let after = format!("{TIME} > arrow_cast('{}', '{us}')", format_us(self.fork_us));
-            let until = self.until_us().map(|until| format!(" AND {TIME} <= arrow_cast('{}', '{us}')", format_us(until)));
+            let until = self
+                .until_us()
+                .map(|until| format!(" AND {TIME} <= arrow_cast('{}', '{us}')", format_us(until)));
             (format!("arrow_cast({TIME}, '{us}')"), format!(" AND {after}{}", until.unwrap_or_default()))
         } else {
             (format!("arrow_cast(NULL, '{}')", timestamp_type()), String::new())
         };
         let (table, column) = (&self.binding.table, &self.predicted);
-        let said = format!("\"{key}\" AS id, valid_time AS said_at FROM {table} WHERE \"{column}\" IS NOT NULL AND {RUN_ID}");
+        let said = format!(
+            "\"{key}\" AS id, valid_time AS said_at FROM {table} WHERE \"{column}\" IS NOT NULL AND {RUN_ID}"
+        );
         let listed: Vec<String> = members.iter().map(|run_id| format!("'{run_id}'")).collect();
         let members = match listed.as_slice() {
             [] => "CAST(NULL AS DOUBLE[]) AS members".to_owned(),
@@ -322,7 +353,8 @@ impl Hindcast {
             Fork::Scenario(scenario) => format!("'{}'", scenario.name),
             Fork::Instant(_) => "CAST(NULL AS VARCHAR)".to_owned(),
         };
-        let is_flow = self.binding.columns.get(&self.predicted).is_some_and(|column| column.unit == VEHICLES_AN_HOUR);
+        let is_flow =
+            self.binding.columns.get(&self.predicted).is_some_and(|column| column.unit == VEHICLES_AN_HOUR);
         let geh = if is_flow { "geh(predicted, observed)" } else { "CAST(NULL AS DOUBLE)" };
         let scores: Vec<String> = SCORES.iter().map(|(name, sql)| format!("{sql} AS {name}")).collect();
         format!(

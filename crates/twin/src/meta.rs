@@ -245,10 +245,26 @@ fn scenarios(twins: &Twins) -> Result<RecordBatch> {
             Arc::new(scenarios.iter().map(|scenario| scenario.overrides.len() as i64).collect::<Int64Array>())
         }),
         ("overrides", texts(scenarios.iter().map(|scenario| Some(json(&scenario.overrides))))),
-        ("horizon_s", Arc::new(scenarios.iter().map(|scenario| scenario.horizon_s).collect::<Float64Array>())),
-        ("parameters", texts(scenarios.iter().map(|scenario| said(&scenario.parameters, scenario.parameters.is_empty())))),
+        (
+            "horizon_s",
+            Arc::new(scenarios.iter().map(|scenario| scenario.horizon_s).collect::<Float64Array>()),
+        ),
+        (
+            "parameters",
+            texts(
+                scenarios.iter().map(|scenario| said(&scenario.parameters, scenario.parameters.is_empty())),
+            ),
+        ),
         ("runs", texts(scenarios.iter().map(|scenario| said(&scenario.runs, scenario.runs.is_empty())))),
-        ("ensemble", texts(scenarios.iter().map(|scenario| said(&scenario.ensemble, scenario.ensemble.is_none())))),
-        ("source", texts(scenarios.iter().map(|scenario| Some(&scenario.source).filter(|source| !source.is_empty())))),
+        (
+            "ensemble",
+            texts(scenarios.iter().map(|scenario| said(&scenario.ensemble, scenario.ensemble.is_none()))),
+        ),
+        (
+            "source",
+            texts(
+                scenarios.iter().map(|scenario| Some(&scenario.source).filter(|source| !source.is_empty())),
+            ),
+        ),
     ])
 }

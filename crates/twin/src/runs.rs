@@ -25,8 +25,8 @@ use twinlake_query::Tense;
 
 use crate::run_job::{Job, result_schema};
 use crate::run_record::{SUCCEEDED, read_record};
-use crate::simulated::RUN_ID;
 use crate::scenario::{Pins, hex};
+use crate::simulated::RUN_ID;
 use crate::{Twins, demand, snapshot};
 
 /// How many shares of the machine there are: an operator that runs alone uses all cores for itself, a member of an ensemble one.
@@ -178,7 +178,11 @@ impl Simulations {
     }
 
     /// As [`Simulations::submit`], for a run that is a part of something larger.
-    pub(crate) async fn submit_within(&self, mut request: SimulationRequest, within: Within) -> Result<String> {
+    pub(crate) async fn submit_within(
+        &self,
+        mut request: SimulationRequest,
+        within: Within,
+    ) -> Result<String> {
         let twin = within.twin.as_deref();
         let (model, binding) = self.twins.simulation_of(&request.operator, twin)?;
         let named = request.scenario.as_deref().filter(|name| !name.is_empty());

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use twinlake_contracts::{Error, Parameters, Place, Result, TomlFile, now_us, parse_us, suggest};
 
 pub use self::ensemble::{Bounds, Choice, Distribution, Ensemble, Lognormal, Normal, Triangular};
-pub(crate) use self::execution::{Pins, pinned};
 pub use self::execution::{ExecutedRun, Execution, ExecutionStatus};
+pub(crate) use self::execution::{Pins, pinned};
 pub(crate) use self::known::Known;
 pub use self::known::ScenarioChange;
 pub use self::run::ScenarioRun;
@@ -167,8 +167,7 @@ impl Scenario {
         models: &BTreeMap<String, TwinModel>,
     ) -> Result<Self> {
         let source = TomlFile::new(file, text);
-        let written: ScenarioFile =
-            if is_json(text) { from_json(file, text)? } else { source.parse()? };
+        let written: ScenarioFile = if is_json(text) { from_json(file, text)? } else { source.parse()? };
         let name = match (written.name, name) {
             (Some(own), Some(name)) if own != name => {
                 return Err(source
@@ -235,12 +234,12 @@ impl Scenario {
         })
     }
 
-    /// Whether it is the city as it is, seen from its fork: nothing is set, varied or run otherwise.
+    /// Whether it is the city as it is, seen from its fork: nothing is set or varied, so what was simulated of the city holds in
+    /// it too. What it runs itself is shown before that.
     pub(crate) fn changes_nothing(&self) -> bool {
         self.overrides.is_empty()
             && self.horizon_s.is_none()
             && self.parameters.is_empty()
-            && self.runs.is_empty()
             && self.ensemble.is_none()
     }
 

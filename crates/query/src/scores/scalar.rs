@@ -50,7 +50,10 @@ impl ScalarUDFImpl for Score {
             (Kind::Geh, [one, other]) if number(one) && number(other) => Ok(vec![DataType::Float64; 2]),
             (Kind::Geh, _) => plan_err!("geh takes two flows in vehicles an hour: geh(modelled, counted)"),
             (_, [members, observed]) if number(observed) => match members {
-                DataType::List(of) | DataType::LargeList(of) | DataType::FixedSizeList(of, _) | DataType::ListView(of)
+                DataType::List(of)
+                | DataType::LargeList(of)
+                | DataType::FixedSizeList(of, _)
+                | DataType::ListView(of)
                     if number(of.data_type()) =>
                 {
                     Ok(vec![list(), DataType::Float64])
@@ -58,7 +61,10 @@ impl ScalarUDFImpl for Score {
                 DataType::Null => Ok(vec![list(), DataType::Float64]),
                 other => plan_err!("{}: the members are a list of numbers, not {other}", self.name()),
             },
-            _ => plan_err!("{0} takes a list of members and what was observed: {0}(array_agg(flow), 17.5)", self.name()),
+            _ => plan_err!(
+                "{0} takes a list of members and what was observed: {0}(array_agg(flow), 17.5)",
+                self.name()
+            ),
         }
     }
 
@@ -74,7 +80,9 @@ impl ScalarUDFImpl for Score {
             Kind::Geh => {
                 let modelled = one.as_primitive::<Float64Type>();
                 let pairs = modelled.iter().zip(observed);
-                pairs.map(|(modelled, counted)| modelled.zip(counted).map(|(m, c)| geh(m, c)).transpose()).collect::<Result<_>>()?
+                pairs
+                    .map(|(modelled, counted)| modelled.zip(counted).map(|(m, c)| geh(m, c)).transpose())
+                    .collect::<Result<_>>()?
             }
             kind => {
                 let members = one.as_list::<i32>();
@@ -83,7 +91,8 @@ impl ScalarUDFImpl for Score {
                         return Ok(None);
                     }
                     let values: ArrayRef = cast(&members.value(row), &DataType::Float64)?;
-                    let mut values: Vec<f64> = values.as_primitive::<Float64Type>().iter().flatten().collect();
+                    let mut values: Vec<f64> =
+                        values.as_primitive::<Float64Type>().iter().flatten().collect();
                     Ok(crps(&mut values, observed.value(row), kind == Kind::FairCrps))
                 };
                 (0..observed.len()).map(score).collect::<Result<_>>()?
@@ -119,7 +128,10 @@ fn crps(members: &mut [f64], observed: f64, fair: bool) -> Option<f64> {
     members.sort_by(f64::total_cmp);
     let error: f64 = members.iter().map(|member| (member - observed).abs()).sum::<f64>() / count;
     // The sum of |xi - xj| over all ordered pairs, from the sorted values.
-    let spread: f64 = (1..).zip(members.iter()).map(|(place, member)| (2.0 * f64::from(place) - count - 1.0) * member).sum();
+    let spread: f64 = (1..)
+        .zip(members.iter())
+        .map(|(place, member)| (2.0 * f64::from(place) - count - 1.0) * member)
+        .sum();
     let pairs = if fair { count * (count - 1.0) } else { count * count };
     Some(error - spread / pairs)
 }

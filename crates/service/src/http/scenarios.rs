@@ -160,7 +160,9 @@ impl From<Execution> for ExecutionState {
     responses((status = 200, description = "Those of files and those that were created, by name", body = Scenarios)))]
 pub(crate) async fn list(State(app): State<App>) -> Json<Scenarios> {
     let scenarios = app.twins.scenarios();
-    Json(Scenarios { scenarios: scenarios.iter().map(|scenario| ScenarioState::new(&app, scenario)).collect() })
+    Json(Scenarios {
+        scenarios: scenarios.iter().map(|scenario| ScenarioState::new(&app, scenario)).collect(),
+    })
 }
 
 /// A scenario.
@@ -221,10 +223,7 @@ pub(crate) async fn put(
         (status = 400, description = "It is the scenario of a file", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such scenario", body = Problem, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn delete(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(crate) async fn delete(State(app): State<App>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     app.twins.drop_scenario(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -49,7 +49,11 @@ async fn a_scenario_is_created_run_and_dropped_and_sql_says_the_same() {
     let town = Town::open().await;
     let at = "/v1/scenarios/rush";
     let (status, made, _) = send(&town, "PUT", at, TOML, DEMAND).await;
-    assert_eq!((status, &made["source"], &made["execution_id"]), (201, &json!("created"), &Value::Null), "{made}");
+    assert_eq!(
+        (status, &made["source"], &made["execution_id"]),
+        (201, &json!("created"), &Value::Null),
+        "{made}"
+    );
     assert_eq!(send(&town, "PUT", at, TOML, DEMAND).await.0, 200, "the same again");
     let (_, shown, _) = send(&town, "GET", at, JSON, "").await;
     assert_eq!(shown, made);
@@ -61,7 +65,10 @@ async fn a_scenario_is_created_run_and_dropped_and_sql_says_the_same() {
     let read = |cell: &Value| serde_json::from_str::<Value>(cell.as_str().unwrap()).unwrap();
     let row = &told[0];
     assert_eq!((&row[0], &row[1], &row[2]), (&shown["name"], &shown["description"], &shown["fork_at"]));
-    assert_eq!((read(&row[3]), read(&row[4]), read(&row[5])), (shown["overrides"].clone(), shown["runs"].clone(), shown["ensemble"].clone()));
+    assert_eq!(
+        (read(&row[3]), read(&row[4]), read(&row[5])),
+        (shown["overrides"].clone(), shown["runs"].clone(), shown["ensemble"].clone())
+    );
     assert_eq!(row[6], shown["source"]);
 
     let (status, _, _) = send(&town, "POST", &format!("{at}/runs"), "text/plain", "").await;
@@ -84,7 +91,8 @@ async fn a_scenario_is_created_run_and_dropped_and_sql_says_the_same() {
     let (status, run, _) = send(&town, "GET", runs[2]["address"].as_str().unwrap(), JSON, "").await;
     assert_eq!((status, &run["scenario"], &run["summary"]["member"]), (200, &json!("rush/2"), &json!(2)));
     // Run in SQL, it is answered from the tables that the run over HTTP wrote.
-    let again = sql(&town, "SELECT member, place, operator, model, run_id, reused FROM scenario_run('rush')").await;
+    let again =
+        sql(&town, "SELECT member, place, operator, model, run_id, reused FROM scenario_run('rush')").await;
     let expected: Vec<Value> = runs
         .iter()
         .map(|run| json!([run["member"], run["place"], run["operator"], run["model"], run["run_id"], true]))
@@ -93,10 +101,15 @@ async fn a_scenario_is_created_run_and_dropped_and_sql_says_the_same() {
     let state = |scenario: &str| format!("/v1/twins/road_segment?scenario={scenario}&limit=8");
     let (_, http, _) = send(&town, "GET", &state("rush/2"), JSON, "").await;
     let flows = sql(&town, "SELECT flow_vph FROM scenario_ensemble('rush', 'road_segment') WHERE member = 2 ORDER BY road_segment_id").await;
-    let shown: Vec<Value> = http["rows"].as_array().unwrap().iter().map(|row| json!([row["flow_vph"]])).collect();
+    let shown: Vec<Value> =
+        http["rows"].as_array().unwrap().iter().map(|row| json!([row["flow_vph"]])).collect();
     assert_eq!(Value::Array(shown), flows);
     assert_eq!(sql(&town, "SELECT * FROM scenario_create('', name => 'made')").await[0][1], "created");
-    assert_eq!(send(&town, "GET", "/v1/scenarios/made", JSON, "").await.0, 200, "made in SQL, seen over HTTP");
+    assert_eq!(
+        send(&town, "GET", "/v1/scenarios/made", JSON, "").await.0,
+        200,
+        "made in SQL, seen over HTTP"
+    );
 
     assert_eq!(send(&town, "DELETE", at, JSON, "").await.0, 204);
     assert_eq!(send(&town, "GET", at, JSON, "").await.0, 404);
@@ -110,9 +123,27 @@ async fn what_cannot_be_is_a_problem_with_its_place() {
         { "twin": "vehicle", "set": { "speed_mps": 1.0 } } ] }"#;
     assert_eq!(send(&town, "PUT", "/v1/scenarios/slow", JSON, json).await.0, 201);
     for (kind, body, line, shown, help) in [
-        (TOML, DEMAND.replace("road_segment_id", "road_segment"), 6, "no property 'road_segment'", "did you mean"),
-        (TOML, DEMAND.replace("[[overrides]]", "[[override]]"), 5, "unknown field", "did you mean 'overrides'?"),
-        (JSON, json.replace("speed_mps", "sped_mps"), 2, "no property 'sped_mps'", "did you mean 'speed_mps'?"),
+        (
+            TOML,
+            DEMAND.replace("road_segment_id", "road_segment"),
+            6,
+            "no property 'road_segment'",
+            "did you mean",
+        ),
+        (
+            TOML,
+            DEMAND.replace("[[overrides]]", "[[override]]"),
+            5,
+            "unknown field",
+            "did you mean 'overrides'?",
+        ),
+        (
+            JSON,
+            json.replace("speed_mps", "sped_mps"),
+            2,
+            "no property 'sped_mps'",
+            "did you mean 'speed_mps'?",
+        ),
         (JSON, json.replace("\"set\"", "\"sets\""), 2, "unknown field", "did you mean 'set'?"),
     ] {
         let (status, problem, _) = send(&town, "PUT", "/v1/scenarios/wrong", kind, &body).await;

@@ -168,7 +168,9 @@ impl Distribution {
             {
                 Some(format!("low {low}, mode {mode} and high {high} must be in this order"))
             }
-            Self::Choice(Choice { values, .. }) if values.is_empty() => Some("no values are given".to_owned()),
+            Self::Choice(Choice { values, .. }) if values.is_empty() => {
+                Some("no values are given".to_owned())
+            }
             Self::Choice(Choice { values, weights }) if !weights.is_empty() => {
                 let sound = |weight: &f64| weight.is_finite() && *weight >= 0.0;
                 if weights.len() != values.len() {
@@ -190,7 +192,9 @@ impl Distribution {
                 // Rounding may reach the bound above.
                 json!(if drawn < *high { drawn } else { *low })
             }
-            Self::Normal(Normal { mean, standard_deviation }) => json!(mean + standard_deviation * source.normal()),
+            Self::Normal(Normal { mean, standard_deviation }) => {
+                json!(mean + standard_deviation * source.normal())
+            }
             Self::Lognormal(Lognormal { median, sigma }) => json!(median * (sigma * source.normal()).exp()),
             Self::Triangular(Triangular { low, mode, high }) => {
                 // The inverse of its distribution function: two parabolas that meet at the mode.
@@ -258,7 +262,8 @@ mod tests {
     fn numbers(distribution: &str, count: u32) -> Vec<f64> {
         let ensemble = ensemble(&format!("members = 1\nseed = 3\n[sample.op]\nx = {distribution}\n"));
         assert_eq!(ensemble.mistake(), None);
-        let drawn = (1..=count).map(|member| ensemble.draw(member, &|_, _| false)["op"]["x"].as_f64().unwrap());
+        let drawn =
+            (1..=count).map(|member| ensemble.draw(member, &|_, _| false)["op"]["x"].as_f64().unwrap());
         drawn.collect()
     }
 
@@ -279,9 +284,13 @@ mod tests {
              [sample.op]\nb = { normal = { mean = 0, standard_deviation = 1 } }\na = { uniform = { low = 0, high = 1 } }\n",
         );
         for member in [3, 1, 2] {
-            assert_eq!(one.draw(member, &|_, _| false)["op"]["a"], more.draw(member, &|_, _| false)["op"]["a"]);
+            assert_eq!(
+                one.draw(member, &|_, _| false)["op"]["a"],
+                more.draw(member, &|_, _| false)["op"]["a"]
+            );
         }
-        let at = |ensemble: &Ensemble, member| ensemble.draw(member, &|_, _| false)["op"]["a"].as_f64().unwrap();
+        let at =
+            |ensemble: &Ensemble, member| ensemble.draw(member, &|_, _| false)["op"]["a"].as_f64().unwrap();
         assert_ne!(at(&one, 1).to_bits(), at(&one, 2).to_bits());
         assert_ne!(at(&Ensemble { seed: 8, ..one.clone() }, 1).to_bits(), at(&one, 1).to_bits());
         assert_ne!(one.run_seed(1, 1), one.run_seed(1, 2));
@@ -298,7 +307,9 @@ mod tests {
         assert!((mean(&values) - 10.0).abs() < 0.1 && (deviation(&values) - 2.0).abs() < 0.1);
         let values = numbers("{ lognormal = { median = 5, sigma = 0.5 } }", 4000);
         let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-        assert!((mean(&logarithms) - 5.0_f64.ln()).abs() < 0.03 && (deviation(&logarithms) - 0.5).abs() < 0.03);
+        assert!(
+            (mean(&logarithms) - 5.0_f64.ln()).abs() < 0.03 && (deviation(&logarithms) - 0.5).abs() < 0.03
+        );
         let values = numbers("{ triangular = { low = 0, mode = 1, high = 5 } }", 4000);
         assert!(values.iter().all(|value| (0.0..=5.0).contains(value)));
         assert!((mean(&values) - 2.0).abs() < 0.06, "{}", mean(&values));

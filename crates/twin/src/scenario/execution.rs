@@ -35,6 +35,9 @@ use crate::view::View;
 pub(crate) const TABLE: &str = "meta.scenario_runs";
 const DESCRIPTION: &str = "Which runs the executions of scenarios consist of: a row a run of a member.";
 
+/// How many executions a process remembers; those that succeeded stay in the table.
+const REMEMBERED: usize = 256;
+
 /// A scenario on its way through its runs, or at its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct Execution {
@@ -173,7 +176,9 @@ impl Twins {
         }
         if scenario.runs.is_empty() {
             return Err(Error::config(format!("the scenario '{name}' says of no operator that it is run"))
-                .with_help("add [[runs]] with operator = \"…\", or run one with simulate('…', scenario => '…')"));
+                .with_help(
+                    "add [[runs]] with operator = \"…\", or run one with simulate('…', scenario => '…')",
+                ));
         }
         let identity = scenario.identity();
         let members = scenario.ensemble.as_ref().map_or(0, |ensemble| ensemble.members) + 1;
@@ -186,7 +191,10 @@ impl Twins {
         }
         let started_at_us = now_us();
         let execution = Execution {
-            execution_id: format!("{name}-{}", &digest(&format!("{identity} {started_at_us} {}", own.len()))[..16]),
+            execution_id: format!(
+                "{name}-{}",
+                &digest(&format!("{identity} {started_at_us} {}", own.len()))[..16]
+            ),
             scenario: name.to_owned(),
             started_at_us,
             finished_at_us: None,
@@ -194,6 +202,18 @@ impl Twins {
             runs: Vec::new(),
             identity,
         };
+        let over = |known: &watch::Sender<Execution>| {
+            !matches!(known.borrow().status, ExecutionStatus::Running { .. })
+        };
+        if own.len() >= REMEMBERED {
+            let oldest = own
+                .iter()
+                .filter(|(_, known)| over(known))
+                .min_by_key(|(_, known)| known.borrow().started_at_us);
+            if let Some(oldest) = oldest.map(|(execution_id, _)| execution_id.clone()) {
+                own.remove(&oldest);
+            }
+        }
         let told = watch::Sender::new(execution.clone());
         own.insert(execution.execution_id.clone(), told.clone());
         drop(own);
@@ -222,7 +242,8 @@ impl Twins {
             own.get(&begun.execution_id).map(watch::Sender::subscribe)
         };
         let mut watched = watched.ok_or_else(|| Error::internal("an execution was lost"))?;
-        let ended = watched.wait_for(|execution| !matches!(execution.status, ExecutionStatus::Running { .. })).await;
+        let ended =
+            watched.wait_for(|execution| !matches!(execution.status, ExecutionStatus::Running { .. })).await;
         let ended = ended.map_err(|_| Error::internal("an execution was abandoned"))?.clone();
         match &ended.status {
             ExecutionStatus::Failed { error } => {
@@ -240,9 +261,9 @@ impl Twins {
         }
         let newest = self.known.executions.newest.read().unwrap_or_else(PoisonError::into_inner);
         let recorded = newest.values().find(|execution| execution.execution_id == execution_id);
-        recorded.map(|execution| execution.as_ref().clone()).ok_or_else(|| {
-            Error::not_found("execution", execution_id, own.keys().map(String::as_str))
-        })
+        recorded
+            .map(|execution| execution.as_ref().clone())
+            .ok_or_else(|| Error::not_found("execution", execution_id, own.keys().map(String::as_str)))
     }
 
     async fn execute(
@@ -271,7 +292,10 @@ impl Twins {
         }
         runs.sort_by_key(|run: &ExecutedRun| (run.member, run.place));
         if self.scenario(&scenario.name).map(|now| now.identity()).ok() != Some(scenario.identity()) {
-            return Err(Error::config(format!("the scenario '{}' was changed while it was run", scenario.name)));
+            return Err(Error::config(format!(
+                "the scenario '{}' was changed while it was run",
+                scenario.name
+            )));
         }
         let mut ended = told.borrow().clone();
         ended.runs.clone_from(&runs);
@@ -303,7 +327,9 @@ async fn run_member(twins: Arc<Twins>, scenario: Arc<Scenario>, number: u32) -> 
     let mut done = Vec::new();
     for (place, (run, bound)) in (1..).zip(scenario.runs.iter().zip(bound)) {
         let mut parameters = run.parameters.clone();
-        parameters.extend(member.drawn.get(&run.operator).into_iter().flatten().map(|(n, v)| (n.clone(), v.clone())));
+        parameters.extend(
+            member.drawn.get(&run.operator).into_iter().flatten().map(|(n, v)| (n.clone(), v.clone())),
+        );
         let seed = match &scenario.ensemble {
             Some(ensemble) if number > 0 => ensemble.run_seed(number, place),
             _ => run.seed,
@@ -390,7 +416,8 @@ impl Executions {
             for row in 0..batch.num_rows() {
                 let text = |column: usize| texts[column].as_string::<i32>().value(row).to_owned();
                 let number = |column: usize| numbers[column].as_primitive::<Int64Type>().value(row) as u32;
-                let instant = |column: usize| instants[column].as_primitive::<TimestampMicrosecondType>().value(row);
+                let instant =
+                    |column: usize| instants[column].as_primitive::<TimestampMicrosecondType>().value(row);
                 let execution = all.entry(text(1)).or_insert_with(|| Execution {
                     execution_id: text(0),
                     scenario: text(1),
@@ -411,7 +438,14 @@ impl Executions {
             }
         }
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        *newest = all.into_iter().map(|(name, execution)| (name, Arc::new(execution))).collect();
+        for (name, execution) in all {
+            // One of this process may have ended since the table was read.
+            let newer =
+                newest.get(&name).is_none_or(|known| known.finished_at_us <= execution.finished_at_us);
+            if newer {
+                newest.insert(name, Arc::new(execution));
+            }
+        }
         Ok(())
     }
 }

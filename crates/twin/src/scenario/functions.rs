@@ -190,14 +190,20 @@ async fn run(twins: Arc<Twins>, name: String) -> Result<RecordBatch, Error> {
 /// `scenario_ensemble(name, model [, operator])`: what the members 1, 2, … of the newest execution say of a model: `member`, the
 /// model's key, the columns that the run adds, `valid_time`, `run_id`. The scenario as it is written, member 0, is not among them:
 /// it is what `twin.<model>` shows in the scenario.
-fn members(twins: &Arc<Twins>, name: &str, model: &str, operator: Option<&str>) -> Result<Arc<dyn TableProvider>> {
+fn members(
+    twins: &Arc<Twins>,
+    name: &str,
+    model: &str,
+    operator: Option<&str>,
+) -> Result<Arc<dyn TableProvider>> {
     let scenario = twins.scenario(name).map_err(through)?;
     if scenario.ensemble.is_none() {
         return plan_err!("scenario_ensemble: the scenario '{name}' has no ensemble");
     }
     twins.model(model).map_err(through)?;
     let bound = twins.bound_runs(&scenario).map_err(through)?;
-    let mut ran = bound.iter().rev().filter(|(of, by)| of == model && operator.is_none_or(|operator| operator == by));
+    let mut ran =
+        bound.iter().rev().filter(|(of, by)| of == model && operator.is_none_or(|operator| operator == by));
     let Some((model, operator)) = ran.next() else {
         return plan_err!("scenario_ensemble: no run of the scenario '{name}' says anything of '{model}'");
     };
@@ -209,7 +215,8 @@ fn members(twins: &Arc<Twins>, name: &str, model: &str, operator: Option<&str>) 
 
 fn members_schema(model: &TwinModel, binding: &SimulationBinding) -> SchemaRef {
     let rows = result_schema(model, binding);
-    let shown = rows.fields().iter().filter(|field| ![RUN_ID, SCENARIO, KNOWN_TIME].contains(&field.name().as_str()));
+    let shown =
+        rows.fields().iter().filter(|field| ![RUN_ID, SCENARIO, KNOWN_TIME].contains(&field.name().as_str()));
     let mut fields = vec![Arc::new(Field::new("member", DataType::Int64, true))];
     fields.extend(shown.cloned());
     fields.push(Arc::new(Field::new(RUN_ID, DataType::Utf8, true)));
@@ -248,9 +255,18 @@ impl PartitionStream for Members {
             .schema
             .fields()
             .iter()
-            .map(|field| if field.name() == "member" { "m.member".to_owned() } else { format!("r.\"{}\"", field.name()) })
+            .map(|field| {
+                if field.name() == "member" {
+                    "m.member".to_owned()
+                } else {
+                    format!("r.\"{}\"", field.name())
+                }
+            })
             .collect();
-        let last = newest.runs.iter().filter(|run| run.model == self.model.name && run.operator == self.binding.operator);
+        let last = newest
+            .runs
+            .iter()
+            .filter(|run| run.model == self.model.name && run.operator == self.binding.operator);
         let place = last.map(|run| run.place).max().unwrap_or_default();
         let sql = format!(
             "SELECT {} FROM {} AS r JOIN (SELECT run_id, member FROM {TABLE} WHERE execution_id = '{}' AND place = {place} \

@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use sha2::{Digest, Sha256};
@@ -25,7 +23,8 @@ use crate::view::View;
 
 /// The table of what was created, dropped and forked.
 const DEFINITIONS: &str = "meta.scenario_definitions";
-const DESCRIPTION: &str = "What was created, replaced and dropped of scenarios, and when those that fork now did: a row a change.";
+const DESCRIPTION: &str =
+    "What was created, replaced and dropped of scenarios, and when those that fork now did: a row a change.";
 /// What `source` says of a scenario that was created.
 pub(crate) const CREATED: &str = "created";
 
@@ -84,8 +83,9 @@ impl Row {
 
     fn batch(&self) -> Result<RecordBatch> {
         let text = |text: Option<&str>| Arc::new(StringArray::from(vec![text])) as ArrayRef;
-        let instant =
-            |us: Option<i64>| Arc::new(TimestampMicrosecondArray::from(vec![us]).with_timezone("UTC")) as ArrayRef;
+        let instant = |us: Option<i64>| {
+            Arc::new(TimestampMicrosecondArray::from(vec![us]).with_timezone("UTC")) as ArrayRef
+        };
         let who = twinlake_lake::who();
         Ok(RecordBatch::try_from_iter_with_nullable([
             ("name", text(Some(&self.name)), true),
@@ -137,7 +137,8 @@ impl Twins {
 
     /// Reads and checks a scenario without adding it.
     pub(crate) fn read_scenario(&self, name: Option<&str>, file: &str, text: &str) -> Result<Scenario> {
-        let models = self.models().into_iter().map(|model| (model.name.clone(), model.as_ref().clone())).collect();
+        let models =
+            self.models().into_iter().map(|model| (model.name.clone(), model.as_ref().clone())).collect();
         let scenario = Scenario::parse_as(name, file, text, &models)?;
         let source = TomlFile::new(file, text);
         let view = View::new(&Tense::default(), Some(Arc::new(scenario.clone())));
@@ -184,7 +185,11 @@ impl Twins {
 
     /// Creates a scenario, or replaces a created one of the same name, from TOML or JSON; it is durable when this returns. `name`
     /// need not be in the text. The same text again changes nothing, and a fork at `now` stays where it is.
-    pub async fn create_scenario(&self, name: Option<&str>, text: &str) -> Result<(Arc<Scenario>, ScenarioChange)> {
+    pub async fn create_scenario(
+        &self,
+        name: Option<&str>,
+        text: &str,
+    ) -> Result<(Arc<Scenario>, ScenarioChange)> {
         self.create_scenario_of("scenario", name, text).await
     }
 
@@ -202,8 +207,11 @@ impl Twins {
         let there = self.scenario(&scenario.name).ok();
         if let Some(there) = &there {
             if there.source != CREATED {
-                return Err(Error::config(format!("the scenario '{}' is the one of the file {}", there.name, there.source))
-                    .with_help("change the file, or take another name"));
+                return Err(Error::config(format!(
+                    "the scenario '{}' is the one of the file {}",
+                    there.name, there.source
+                ))
+                .with_help("change the file, or take another name"));
             }
             if there.digest == scenario.digest {
                 return Ok((there.clone(), ScenarioChange::Unchanged));
@@ -220,7 +228,8 @@ impl Twins {
         self.look_for_scenarios().await?;
         let scenario = self.scenario(name)?;
         if scenario.member > 0 || scenario.source != CREATED {
-            let failed = Error::config(format!("the scenario '{name}' was not created, so it cannot be dropped"));
+            let failed =
+                Error::config(format!("the scenario '{name}' was not created, so it cannot be dropped"));
             return Err(failed.with_help(format!("it comes from {}", scenario.source)));
         }
         self.append(&Row::put(&scenario, "dropped", None)).await?;
@@ -258,7 +267,8 @@ impl Twins {
 
     /// Makes durable when the scenarios of files that fork `now` did. Who is first decides.
     async fn keep_forks(&self) -> Result<()> {
-        let unkept = |scenario: &Arc<Scenario>| scenario.forks_now && scenario.source != CREATED && !scenario.kept;
+        let unkept =
+            |scenario: &Arc<Scenario>| scenario.forks_now && scenario.source != CREATED && !scenario.kept;
         let new: Vec<Arc<Scenario>> = self.scenarios().into_iter().filter(unkept).collect();
         if new.is_empty() {
             return Ok(());
@@ -293,8 +303,9 @@ impl Twins {
         for batch in session.collect(&sql).await? {
             let texts: Vec<ArrayRef> =
                 (0..3).map(|column| cast(batch.column(column), &DataType::Utf8)).collect::<Result<_, _>>()?;
-            let instants: Vec<ArrayRef> =
-                (3..5).map(|column| cast(batch.column(column), &timestamp_type())).collect::<Result<_, _>>()?;
+            let instants: Vec<ArrayRef> = (3..5)
+                .map(|column| cast(batch.column(column), &timestamp_type()))
+                .collect::<Result<_, _>>()?;
             for row in 0..batch.num_rows() {
                 let text = |column: usize| {
                     let column = texts[column].as_string::<i32>();
@@ -363,7 +374,9 @@ impl Twins {
                     self.put(scenario);
                 }
                 // A twin model has changed since; the others hold all the same.
-                Err(error) => tracing::warn!(scenario = row.name, %error, "a created scenario no longer holds"),
+                Err(error) => {
+                    tracing::warn!(scenario = row.name, %error, "a created scenario no longer holds")
+                }
             }
         }
     }

@@ -29,7 +29,10 @@ impl Scenario {
     /// The parameters that the scenario gives to an operator: its own, then what the member drew.
     pub(crate) fn parameters_of(&self, operator: &str) -> Parameters {
         let own = self.parameters.get(operator).into_iter();
-        own.chain(self.drawn.get(operator)).flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
+        own.chain(self.drawn.get(operator))
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// The scenario as one of its members: 0 is the scenario itself, an unknown number nothing.

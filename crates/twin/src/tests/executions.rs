@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use twinlake_query::SessionSettings;
+use twinlake_query::{Engine, SessionSettings};
 
 use super::{City, ask, models};
 use crate::{Execution, ExecutionStatus, Twins};
@@ -43,7 +43,11 @@ fn chained() -> Vec<(String, String)> {
     let evening = road
         .replacen("name = \"road_segment\"", "name = \"evening\"", 1)
         .replacen("table = \"simulation.link_flow\"", "table = \"simulation.evening_flow\"", 1)
-        .replacen(taken, "capacity_vph, length_m, coalesce(travel_time_s, free_flow_time_s) AS free_flow_time_s,", 1);
+        .replacen(
+            taken,
+            "capacity_vph, length_m, coalesce(travel_time_s, free_flow_time_s) AS free_flow_time_s,",
+            1,
+        );
     models().into_iter().chain([("evening.toml".to_owned(), evening)]).collect()
 }
 
@@ -77,21 +81,32 @@ async fn members_are_the_same_however_many_run_at_once() {
         assert_eq!(names(&again), names(&execution));
         assert!(again.runs.iter().all(|run| run.reused) && execution.runs.iter().all(|run| !run.reused));
         assert_eq!(city.ask("SELECT count(*) FROM meta.runs").await, ["5"]);
-        assert_eq!(city.ask("SELECT count(*), count(DISTINCT execution_id) FROM meta.scenario_runs").await, ["5 | 1"]);
+        assert_eq!(
+            city.ask("SELECT count(*), count(DISTINCT execution_id) FROM meta.scenario_runs").await,
+            ["5 | 1"]
+        );
         // Provenance: the member, what it drew, and all parameters with it.
         let told = city
-            .ask("SELECT scenario, seed <> 5, summary LIKE '%\"member\":%', parameters LIKE '%\"relative_gap\":0.000001%' FROM meta.runs ORDER BY 1")
+            .ask("SELECT scenario, seed <> 5, summary LIKE '%\"member\":%', parameters LIKE '%\"relative_gap\":1e-6%' FROM meta.runs ORDER BY 1")
             .await;
         assert_eq!(told[0], "uncertain | false | false | true");
         assert_eq!(told[4], "uncertain/4 | true | true | true");
         let drawn = "SELECT count(DISTINCT parameters), count(DISTINCT seed) FROM meta.runs";
         assert_eq!(city.ask(drawn).await, ["5 | 5"]);
         // The scenario shows itself, a member the member; they differ in what was drawn and in nothing that was set.
-        let flows = |scenario: &str| format!("SELECT sum(flow_vph) FROM twin_at('road_segment', NULL, scenario => '{scenario}')");
+        let flows = |scenario: &str| {
+            format!("SELECT sum(flow_vph) FROM twin_at('road_segment', NULL, scenario => '{scenario}')")
+        };
         let (own, first) = (city.ask(&flows("uncertain")).await, city.ask(&flows("uncertain/1")).await);
         assert_ne!(own, first);
         assert_eq!(city.ask(&flows("uncertain/0")).await, own);
-        assert_eq!(city.ask("SELECT sum(flow_vph) FROM scenario_ensemble('uncertain', 'road_segment') WHERE member = 1").await, first);
+        assert_eq!(
+            city.ask(
+                "SELECT sum(flow_vph) FROM scenario_ensemble('uncertain', 'road_segment') WHERE member = 1"
+            )
+            .await,
+            first
+        );
         let differs = "SELECT DISTINCT property FROM scenario_diff('uncertain', 'uncertain/1') ORDER BY 1";
         assert_eq!(city.ask(differs).await, ["flow_vph", "travel_time_s", "volume_capacity_ratio"]);
         let spread = "SELECT count(*), count(DISTINCT member), min(q) < max(q) FROM (SELECT road_segment_id, count(*) OVER () AS n, member, \
@@ -128,16 +143,20 @@ async fn runs_see_what_came_before_them_and_nothing_else() {
     assert!(again.runs.iter().all(|run| run.reused));
     assert_eq!((city.ask(evening).await, city.ask(road).await), shown);
     // What is run beside it does not show in it.
-    city.rows("SELECT * FROM simulate('traffic_assignment', scenario => 'chain', demand_trips_vph => 3000.0)").await;
+    city.rows(
+        "SELECT * FROM simulate('traffic_assignment', scenario => 'chain', demand_trips_vph => 3000.0)",
+    )
+    .await;
     assert_eq!((city.ask(evening).await, city.ask(road).await), shown);
     // Replaced, it shows nothing until it is run.
     city.twins.create_scenario(None, &chain(200.0)).await.unwrap();
     assert_eq!(city.ask(evening).await, [""]);
     // A process that begins shows what this one does.
     run(6000.0).await;
-    let twins = Twins::load(&city.engine, chained(), Vec::new()).unwrap();
+    let engine = Engine::new(city.lake.clone());
+    let twins = Twins::load(&engine, chained(), Vec::new()).unwrap();
     twins.open_scenarios().await.unwrap();
-    let session = city.engine.session(SessionSettings::default()).unwrap();
+    let session = engine.session(SessionSettings::default()).unwrap();
     assert_eq!((ask(&session, evening).await, ask(&session, road).await), shown);
 }
 
@@ -150,7 +169,9 @@ async fn without_a_change_a_run_is_bit_identical_to_the_base() {
     city.twins.run_scenario("same").await.unwrap();
     city.rows("SELECT * FROM simulate('traffic_assignment', as_of => '2018-10-09T04:33:00Z')").await;
     let rows = |tense: &str| {
-        format!("SELECT * EXCLUDE (known_time, scenario) FROM twin_at('road_segment', '2018-10-09T04:33:00Z'{tense}) ORDER BY road_segment_id")
+        format!(
+            "SELECT * EXCLUDE (known_time, scenario) FROM twin_at('road_segment', '2018-10-09T04:33:00Z'{tense}) ORDER BY road_segment_id"
+        )
     };
     let base = city.rows(&rows("")).await;
     assert_eq!(city.rows(&rows(", scenario => 'same'")).await, base);
@@ -166,8 +187,16 @@ async fn what_cannot_be_run_says_why() {
         city.twins.add_scenario("u.toml", &ENSEMBLE.replacen(from, to, 1)).unwrap_err().to_string()
     };
     for (from, to, shown) in [
-        ("operator = \"traffic_assignment\"", "operator = \"traffic_asignment\"", "did you mean 'traffic_assignment'?"),
-        ("twin = \"road_segment\"\nseed", "twin = \"vehicle\"\nseed", "'vehicle' is not bound to traffic_assignment"),
+        (
+            "operator = \"traffic_assignment\"",
+            "operator = \"traffic_asignment\"",
+            "did you mean 'traffic_assignment'?",
+        ),
+        (
+            "twin = \"road_segment\"\nseed",
+            "twin = \"vehicle\"\nseed",
+            "'vehicle' is not bound to traffic_assignment",
+        ),
         ("relative_gap", "relativ_gap", "did you mean 'relative_gap'?"),
         ("demand_trips_vph", "demand_trips", "has no parameter 'demand_trips'"),
         ("lognormal", "lognormall", "unknown variant"),
@@ -175,7 +204,11 @@ async fn what_cannot_be_run_says_why() {
         ("members = 4", "members = 0", "an ensemble has 1 to"),
         ("horizon_s = 3600", "horizon_s = -1", "a horizon of -1 s cannot be"),
         ("[fork]\nat = \"2018-10-09T04:33:00Z\"", "", "a horizon without a fork"),
-        ("[[runs]]\noperator = \"traffic_assignment\"\ntwin = \"road_segment\"\nseed = 5", "", "an ensemble without runs"),
+        (
+            "[[runs]]\noperator = \"traffic_assignment\"\ntwin = \"road_segment\"\nseed = 5",
+            "",
+            "an ensemble without runs",
+        ),
         ("name = \"uncertain\"", "", "has no name"),
     ] {
         let error = refused(from, to);

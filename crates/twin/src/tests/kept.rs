@@ -1,12 +1,13 @@
 //! Scenarios that are kept in the lake: created, replaced, dropped, and forked at the instant of their creation.
 
 use twinlake_contracts::now_us;
-use twinlake_query::SessionSettings;
+use twinlake_query::{Engine, SessionSettings};
 
 use super::{City, FORK_US, Reading, ask, models, scenarios};
 use crate::{ScenarioChange, Twins};
 
-const NOW: &str = "name = \"frozen\"\ndescription = \"As it is now.\"\n[fork]\nat = \"now\"\nknown_at = \"now\"\n";
+const NOW: &str =
+    "name = \"frozen\"\ndescription = \"As it is now.\"\n[fork]\nat = \"now\"\nknown_at = \"now\"\n";
 const SLOW: &str = "name = \"slow\"\n[[overrides]]\ntwin = \"vehicle\"\nset = { speed_mps = 1.0 }\n";
 
 fn vehicle(ts: i64, speed: f64) -> Reading {
@@ -24,7 +25,8 @@ async fn a_fork_at_now_never_moves() {
     assert!(fork <= before && before - fork < 600_000_000, "{fork} {before}");
     // A process that loads the file later, twice.
     for _ in 0..2 {
-        let later = Twins::load(&city.engine, models(), files()).unwrap();
+        let engine = Engine::new(city.lake.clone());
+        let later = Twins::load(&engine, models(), files()).unwrap();
         assert_ne!(later.scenario("frozen").unwrap().fork_at_us, Some(fork));
         later.open_scenarios().await.unwrap();
         let kept = later.scenario("frozen").unwrap();
@@ -32,11 +34,13 @@ async fn a_fork_at_now_never_moves() {
     }
     assert_eq!(city.ask("SELECT name, change FROM meta.scenario_definitions").await, ["frozen | forked"]);
     // Created ones stay as well; what comes later is not part of them.
-    let (created, change) = city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
+    let (created, change) =
+        city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
     assert_eq!(change, ScenarioChange::Created);
-    let (again, change) = city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
+    let (again, change) =
+        city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
     assert_eq!((again.fork_at_us, change), (created.fork_at_us, ScenarioChange::Unchanged));
-    let (_, twins) = city.reopened();
+    let (_engine, twins) = city.reopened();
     twins.open_scenarios().await.unwrap();
     assert_eq!(twins.scenario("also").unwrap().fork_at_us, created.fork_at_us);
     city.drive(&[vehicle(now_us(), 9.0)], Some(2)).await;
@@ -52,11 +56,18 @@ async fn created_scenarios_outlive_the_process_and_are_seen_by_others() {
     let city = City::new().await;
     city.drive(&[vehicle(FORK_US, 5.0)], Some(1)).await;
     let speed = "SELECT speed_mps, scenario FROM twin_at('vehicle', NULL, scenario => 'slow')";
-    let (_, other) = city.reopened();
+    let (_engine, other) = city.reopened();
     // The session of the other process sees it when that process looks.
-    let create = format!("SELECT name, change, overrides, runs, members FROM scenario_create('{}')", SLOW.replace('\'', "''"));
+    let create = format!(
+        "SELECT name, change, overrides, runs, members FROM scenario_create('{}')",
+        SLOW.replace('\'', "''")
+    );
     city.rows(&format!("EXPLAIN {create}")).await;
-    assert_eq!(city.ask("SELECT count(*) FROM meta.scenarios WHERE name = 'slow'").await, ["0"], "explained, not made");
+    assert_eq!(
+        city.ask("SELECT count(*) FROM meta.scenarios WHERE name = 'slow'").await,
+        ["0"],
+        "explained, not made"
+    );
     assert_eq!(city.ask(&create).await, ["slow | created | 1 | 0 | 0"]);
     assert_eq!(city.ask(&create).await, ["slow | unchanged | 1 | 0 | 0"]);
     assert_eq!(city.ask(speed).await, ["1.0 | slow"]);
@@ -68,9 +79,14 @@ async fn created_scenarios_outlive_the_process_and_are_seen_by_others() {
     assert_eq!(city.ask(speed).await, ["2.0 | slow"]);
     assert_eq!(other.scenario("slow").unwrap().overrides[0].set["speed_mps"], 2.0);
     let from = "SELECT name, source FROM meta.scenarios ORDER BY 1";
-    assert_eq!(city.ask(from).await, ["closed | closed.toml", "slow | created", "unchanged | unchanged.toml"]);
+    assert_eq!(
+        city.ask(from).await,
+        ["closed | closed.toml", "slow | created", "unchanged | unchanged.toml"]
+    );
     // What a file says is the file's.
-    for sql in ["SELECT * FROM scenario_create('', name => 'closed')", "SELECT * FROM scenario_drop('closed')"] {
+    for sql in
+        ["SELECT * FROM scenario_create('', name => 'closed')", "SELECT * FROM scenario_drop('closed')"]
+    {
         let error = city.session().collect(sql).await.unwrap_err().to_string();
         assert!(error.contains("closed.toml"), "{error}");
     }
@@ -99,7 +115,8 @@ async fn json_says_the_same_as_toml() {
         ("\"twin\": \"vehicle\"", "\"twin\": \"vehicel\"", "did you mean 'vehicle'?"),
         ("3.5 }]", "3.5 ]", "expected `,` or `}`"),
     ] {
-        let error = city.twins.create_scenario(None, &json.replacen(from, to, 1)).await.unwrap_err().to_string();
+        let error =
+            city.twins.create_scenario(None, &json.replacen(from, to, 1)).await.unwrap_err().to_string();
         assert!(error.contains(shown) && error.contains("scenario:2:"), "{error}");
     }
     let error = city.twins.create_scenario(Some("other"), json).await.unwrap_err().to_string();
