@@ -3,6 +3,7 @@
 mod doors;
 mod http;
 mod postgres;
+mod scenarios;
 
 use std::sync::Arc;
 
