@@ -245,3 +245,111 @@ fn reprocessed_rows_are_those_of_one_process() {
     succeed(&other, &with_engine);
     assert_eq!(rows(&other, sum), rows(folder, sum));
 }
+
+/// Two ways between the same two places, and how many want to get there, which is uncertain.
+const WAYS: &str = r#"name = "way"
+description = "A way."
+key = "way_id"
+
+[map]
+table = "net.way"
+
+[properties.way_id]
+type = "int64"
+description = "Its number."
+
+[properties.capacity_vph]
+type = "float64"
+unit = "veh/h"
+description = "How many get through."
+
+[simulation]
+operator = "traffic_assignment"
+table = "simulation.way_flow"
+output = "links"
+key = "link_id"
+
+[simulation.columns.flow_vph]
+unit = "veh/h"
+description = "How many take it."
+
+[simulation.inputs]
+links = """
+SELECT way_id AS link_id, CAST(1 AS BIGINT) AS from_node, CAST(2 AS BIGINT) AS to_node, capacity_vph, CAST(1000 AS DOUBLE) AS length_m,
+       CAST(60 AS DOUBLE) AS free_flow_time_s, CAST(0.15 AS DOUBLE) AS b, CAST(4 AS DOUBLE) AS power,
+       CAST(way_id AS DOUBLE) AS toll, false AS closed
+FROM twin.way ORDER BY way_id"""
+demand = "SELECT CAST(1 AS BIGINT) AS origin, CAST(2 AS BIGINT) AS destination, CAST(1500 AS DOUBLE) AS flow_vph"
+"#;
+
+const UNCERTAIN: &str = r#"name = "uncertain"
+description = "Nobody knows what people think of tolls."
+
+[fork]
+at = "2018-10-09T04:33:00Z"
+
+[[runs]]
+operator = "traffic_assignment"
+
+[ensemble]
+members = 7
+seed = 3
+
+[ensemble.sample.traffic_assignment]
+toll_weight = { uniform = { low = 0.0, high = 0.5 } }
+"#;
+
+#[test]
+fn members_of_an_ensemble_are_run_by_executors() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(
+        folder.join("ways.jsonl"),
+        "{\"way_id\":1,\"capacity_vph\":600}\n{\"way_id\":2,\"capacity_vph\":900}\n",
+    )
+    .unwrap();
+    let pipeline = "name = \"ways\"\n[sources.way]\ntype = \"files\"\npath = \"ways.jsonl\"\n\
+        decoder = { type = \"json\", columns = { way_id = { type = \"int64\", required = true }, capacity_vph = { type = \"float64\" } } }\n\
+        [sinks.way]\ntype = \"lake\"\ninputs = [\"way\"]\ntable = \"net.way\"\n";
+    fs::write(folder.join("ways.toml"), pipeline).unwrap();
+    fs::create_dir_all(folder.join("schemas/twins")).unwrap();
+    fs::create_dir_all(folder.join("scenarios")).unwrap();
+    fs::write(folder.join("schemas/twins/way.toml"), WAYS).unwrap();
+    fs::write(folder.join("scenarios/uncertain.toml"), UNCERTAIN).unwrap();
+    succeed(folder, &["run", "--once", "--no-progress", "ways.toml"]);
+    let other = folder.join("other");
+    fs::create_dir(&other).unwrap();
+    for what in ["twinlake-data", "schemas", "scenarios"] {
+        let copied = Command::new("cp").args(["-r", what, "other/"]).current_dir(folder).status().unwrap();
+        assert!(copied.success());
+    }
+    let run = ["scenario", "run", "uncertain", "--format", "json"];
+    succeed(folder, &run);
+    let cluster = Cluster::start(folder);
+    let output = twinlake(&other, &[&run[..], &["-v", "--engine", &cluster.address]].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !told.contains("are run here"), "{told}");
+    let runs: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(runs.len(), 8, "{runs:?}");
+    let members =
+        "SELECT member, way_id, flow_vph, run_id FROM scenario_ensemble('uncertain', 'way') ORDER BY 1, 2";
+    let here = rows(folder, members);
+    assert_eq!(here.len(), 14, "{here:?}");
+    assert_eq!(rows(&other, members), here);
+    let different =
+        "SELECT count(DISTINCT flow_vph) AS n FROM scenario_ensemble('uncertain', 'way') WHERE way_id = 1";
+    assert_eq!(rows(folder, different)[0]["n"], 7);
+    // Whoever ran them, each was run once.
+    assert_eq!(
+        rows(
+            &other,
+            "SELECT count(*) AS n, count(DISTINCT run_id) AS d FROM meta.runs WHERE name = 'traffic_assignment'"
+        )[0]["n"],
+        8
+    );
+    // The same again is there already.
+    let again: Vec<Value> =
+        serde_json::from_str(&succeed(&other, &[&run[..], &["--engine", &cluster.address]].concat()))
+            .unwrap();
+    assert!(again.iter().all(|run| run["reused"] == true), "{again:?}");
+}

@@ -9,7 +9,7 @@ use twinlake_cluster::{Address, ExecutorOptions, SchedulerOptions, run_executor,
 
 use crate::WrongUse;
 use crate::arguments;
-use crate::pieces::PieceWorker;
+use crate::jobs::JobWorker;
 use crate::serve::interrupted;
 
 /// How long an executor waits for its scheduler.
@@ -40,7 +40,7 @@ pub async fn executor(options: &arguments::ExecutorOptions) -> Result<()> {
         work_dir: options.work_dir.clone(),
         slots: slots.unwrap_or(NonZeroUsize::MIN),
         memory_bytes: options.memory.map(|mebibytes| mebibytes << 20),
-        worker: Some(Arc::new(PieceWorker::new())),
+        worker: Some(Arc::new(JobWorker::new())),
     };
     Ok(run_executor(options).await?)
 }

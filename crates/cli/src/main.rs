@@ -10,6 +10,8 @@ mod cluster;
 mod demo;
 mod events;
 mod governance;
+mod jobs;
+mod members;
 mod pieces;
 mod pipelines;
 mod progress;

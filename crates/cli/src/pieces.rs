@@ -1,4 +1,4 @@
-//! Pieces of a reprocessing on a cluster: the orders here, and the work on an executor.
+//! Pieces of a reprocessing on a cluster: the orders here, and what an executor does with them.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
-use tokio::sync::Mutex;
-use twinlake_cluster::{Cluster, Worker};
+use twinlake_cluster::Cluster;
 use twinlake_contracts::{Error, Result, SqlEngine, TableStore};
 use twinlake_lake::{Lake, LakeOptions};
 use twinlake_pipeline::{PieceDone, PieceOrder, PieceWorkers, Plan, run_piece};
 use twinlake_query::Engine;
 
+use crate::jobs::Job;
 use crate::pipelines::check_text;
 
 /// What an executor must know to run pieces: no settings of this machine, no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Job {
+pub struct PiecesJob {
     lake: String,
     /// The pipeline's name, with the node's.
     name: String,
@@ -47,8 +46,8 @@ impl Pieces {
         }
         let file = std::path::absolute(file).map_err(|error| error.to_string())?;
         let name = plan.pipeline.name.clone();
-        let job = Job { lake: lake.location(), name, text: text.to_owned(), file };
-        Ok(Self { cluster, job: serde_json::to_string(&job).map_err(|error| error.to_string())? })
+        let job = PiecesJob { lake: lake.location(), name, text: text.to_owned(), file };
+        Ok(Self { cluster, job: Job::Pieces(job).text().map_err(|error| error.to_string())? })
     }
 }
 
@@ -65,47 +64,17 @@ impl PieceWorkers for Pieces {
     }
 }
 
-/// Runs pieces on an executor.
+/// A job's lake and plan, opened on an executor.
 #[derive(Debug)]
-pub struct PieceWorker {
-    /// Where planning has the stack that it needs.
-    runtime: Handle,
-    /// The job that was last worked on, opened.
-    open: Mutex<Option<(String, Arc<Open>)>>,
-}
-
-/// A job's lake and plan.
-#[derive(Debug)]
-struct Open {
+pub struct OpenPieces {
     plan: Arc<Plan>,
     lake: Arc<Lake>,
     engine: Arc<Engine>,
 }
 
-impl PieceWorker {
-    /// Works on the runtime that it is made on.
-    pub fn new() -> Self {
-        Self { runtime: Handle::current(), open: Mutex::default() }
-    }
-
-    async fn opened(&self, job: &str) -> Result<Arc<Open>> {
-        let mut open = self.open.lock().await;
-        if let Some((known, open)) = &*open
-            && known == job
-        {
-            return Ok(Arc::clone(open));
-        }
-        let text = job.to_owned();
-        let opening = self.runtime.spawn(async move { Open::new(&text).await });
-        let opened = Arc::new(opening.await.map_err(Error::internal)??);
-        *open = Some((job.to_owned(), Arc::clone(&opened)));
-        Ok(opened)
-    }
-}
-
-impl Open {
-    async fn new(job: &str) -> Result<Self> {
-        let job: Job = serde_json::from_str(job).map_err(Error::internal)?;
+impl OpenPieces {
+    /// Opens what a job of [`Pieces`] needs.
+    pub async fn new(job: PiecesJob) -> Result<Self> {
         let lake = Lake::open(&job.lake, LakeOptions::default()).await?;
         let engine = Engine::new(Arc::clone(&lake));
         let plan = check_text(&job.text, &job.file, &engine, &[]).await;
@@ -113,19 +82,13 @@ impl Open {
         plan.pipeline.name = job.name;
         Ok(Self { plan: Arc::new(plan), lake, engine })
     }
-}
 
-#[async_trait]
-impl Worker for PieceWorker {
-    async fn run(&self, job: &str, order: &str) -> Result<String> {
+    /// Carries out one order of that job.
+    pub async fn run(&self, order: &str) -> Result<String> {
         let order: PieceOrder = serde_json::from_str(order).map_err(Error::internal)?;
-        let open = self.opened(job).await?;
-        let work = self.runtime.spawn(async move {
-            let store: Arc<dyn TableStore> = Arc::clone(&open.lake) as _;
-            let engine: Arc<dyn SqlEngine> = Arc::clone(&open.engine) as _;
-            run_piece(&open.plan, &store, &engine, &order).await
-        });
-        let done = work.await.map_err(Error::internal)??;
+        let store: Arc<dyn TableStore> = Arc::clone(&self.lake) as _;
+        let engine: Arc<dyn SqlEngine> = Arc::clone(&self.engine) as _;
+        let done = run_piece(&self.plan, &store, &engine, &order).await?;
         serde_json::to_string(&done).map_err(Error::internal)
     }
 }

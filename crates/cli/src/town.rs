@@ -12,6 +12,7 @@ use twinlake_twin::Twins;
 
 use crate::assets;
 use crate::events::Events;
+use crate::members::Members;
 use crate::settings::Settings;
 
 /// An open lake with its SQL and its twins.
@@ -38,8 +39,12 @@ impl Town {
         }
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
-        let twins = Twins::load(&engine, models, scenarios)?;
+        let twins = Twins::load(&engine, models.clone(), scenarios.clone())?;
         twins.open_scenarios().await?;
+        if let Some(address) = &settings.engine {
+            let members = Members::new(Cluster::new(address.clone())?, lake.location(), models, scenarios)?;
+            twins.run_members_on(Arc::new(members));
+        }
         let tables =
             texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
         let own = settings.tables.is_some() || Path::new("schemas/tables").is_dir();

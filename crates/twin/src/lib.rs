@@ -66,7 +66,7 @@ pub use model::{
 pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
 pub use scenario::{
-    Bounds, Choice, Distribution, Ensemble, ExecutedRun, Execution, ExecutionStatus, Lognormal, Normal,
-    Override, Scenario, ScenarioChange, ScenarioFile, ScenarioRun, Triangular,
+    Bounds, Choice, Distribution, Ensemble, ExecutedRun, Execution, ExecutionStatus, Lognormal,
+    MemberWorkers, Normal, Override, Scenario, ScenarioChange, ScenarioFile, ScenarioRun, Triangular,
 };
 pub use twins::Twins;

@@ -7,6 +7,7 @@
 //! A scenario may also say what is run in it, in which order ([`ScenarioRun`]), with which parameters, how far into the future, and
 //! with which variation ([`Ensemble`]). Its members are scenarios of their own, named `<scenario>/<number>`.
 
+mod elsewhere;
 mod ensemble;
 mod execution;
 pub(crate) mod functions;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlake_contracts::{Error, Parameters, Place, Result, TomlFile, now_us, parse_us, suggest};
 
+pub use self::elsewhere::MemberWorkers;
 pub use self::ensemble::{Bounds, Choice, Distribution, Ensemble, Lognormal, Normal, Triangular};
 pub use self::execution::{ExecutedRun, Execution, ExecutionStatus};
 pub(crate) use self::execution::{Pins, pinned};

@@ -18,13 +18,14 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::catalog::Session;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twinlake_contracts::{Error, Result, now_us, timestamp_type};
 use twinlake_query::Tense;
 
 use super::Scenario;
+use super::elsewhere::MemberWorkers;
 use super::known::digest;
 use crate::Twins;
 use crate::runs::{Share, SimulationRequest, Within};
@@ -80,7 +81,7 @@ pub enum ExecutionStatus {
 }
 
 /// A run of a member of a scenario.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutedRun {
     /// The member; 0 is the scenario as it is written.
     pub member: u32,
@@ -103,12 +104,29 @@ pub(crate) struct Executions {
     /// Those of this process, by identifier.
     own: Mutex<BTreeMap<String, watch::Sender<Execution>>>,
     at_once: AtomicUsize,
+    /// Who runs members, if not this process.
+    workers: RwLock<Option<Arc<dyn MemberWorkers>>>,
+}
+
+impl Executions {
+    pub(crate) fn run_on(&self, workers: Arc<dyn MemberWorkers>) {
+        *self.workers.write().unwrap_or_else(PoisonError::into_inner) = Some(workers);
+    }
+
+    fn workers(&self) -> Option<Arc<dyn MemberWorkers>> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Default for Executions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { newest: RwLock::default(), own: Mutex::default(), at_once: AtomicUsize::new(cores) }
+        Self {
+            newest: RwLock::default(),
+            own: Mutex::default(),
+            at_once: AtomicUsize::new(cores),
+            workers: RwLock::default(),
+        }
     }
 }
 
@@ -273,9 +291,15 @@ impl Twins {
     ) -> Result<Vec<ExecutedRun>> {
         let members = scenario.ensemble.as_ref().map_or(0, |ensemble| ensemble.members);
         let at_once = self.known.executions.at_once.load(Ordering::Relaxed);
-        let mut waiting = 0..=members;
-        let mut at_work = JoinSet::new();
+        let mut waiting: Vec<u32> = (0..=members).collect();
         let mut runs = Vec::new();
+        if members > 0
+            && let Some(workers) = self.known.executions.workers()
+        {
+            waiting = self.run_elsewhere(workers.as_ref(), scenario, waiting, &mut runs, told).await;
+        }
+        let mut waiting = waiting.into_iter();
+        let mut at_work = JoinSet::new();
         loop {
             while at_work.len() < at_once
                 && let Some(member) = waiting.next()
@@ -315,7 +339,11 @@ impl Twins {
 }
 
 /// Runs what a scenario says, in order, as one of its members.
-async fn run_member(twins: Arc<Twins>, scenario: Arc<Scenario>, number: u32) -> Result<Vec<ExecutedRun>> {
+pub(super) async fn run_member(
+    twins: Arc<Twins>,
+    scenario: Arc<Scenario>,
+    number: u32,
+) -> Result<Vec<ExecutedRun>> {
     let gone = || Error::internal(format!("scenario '{}' lost its member {number}", scenario.name));
     let member = scenario.member(number, &twins).ok_or_else(gone)?;
     let bound = twins.bound_runs(&scenario)?;
