@@ -19,6 +19,7 @@ mod json_rows;
 mod line_protocol;
 pub mod line_toml;
 pub mod matpower;
+pub mod network_files;
 mod osm_buildings;
 mod osm_file;
 mod osm_pbf;
@@ -32,6 +33,7 @@ pub use bodies::Bodies;
 pub use columns::{Column, TopicColumn};
 pub use csv::{CsvMessage, CsvSettings};
 pub use json::JsonSettings;
+pub use network_files::{EpanetSettings, MatpowerSettings, ProductionLineSettings, TntpSettings};
 pub use osm_pbf::{OsmLayer, OsmPbfSettings};
 pub use values::{EpochUnit, ValueType};
 
@@ -44,7 +46,12 @@ pub fn decoders() -> Registry<dyn Decoder> {
 
 /// All readers of files.
 pub fn readers() -> Registry<dyn Reader> {
-    Registry::new("reader").with::<OsmPbfSettings>()
+    Registry::new("reader")
+        .with::<OsmPbfSettings>()
+        .with::<EpanetSettings>()
+        .with::<MatpowerSettings>()
+        .with::<TntpSettings>()
+        .with::<ProductionLineSettings>()
 }
 
 #[cfg(test)]

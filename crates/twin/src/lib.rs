@@ -8,6 +8,8 @@
 //! - A [`Scenario`] forks the city at an instant and costs its overrides.
 //! - `simulate(operator, scenario => …)` freezes the city in that tense, runs an operator, lands its rows in the lake
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
+//! - `simulate(operator, network => 'file', …)` runs an operator on files of its field, as the reader `simulate` of pipelines
+//!   ([`SimulateSettings`]) and the command line do.
 //! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
 //! - `twin.relations` holds the edges between all instances; `twin_reach` and `twin_path` follow them.
 //! - `scenario_diff(a, b)` tells where two scenarios differ.
@@ -22,11 +24,13 @@
 //! [`demand`].
 
 mod between;
+mod binding;
 mod columns;
 pub mod demand;
 mod diff;
 mod edges;
 mod events;
+mod field_files;
 mod functions;
 mod graph;
 mod keyed;
@@ -42,6 +46,8 @@ mod run_job;
 mod run_record;
 mod runs;
 mod scenario;
+mod simulate_files;
+mod simulate_reader;
 mod simulated;
 mod snapshot;
 mod state;
@@ -52,6 +58,7 @@ mod twins;
 mod view;
 mod ways;
 
+pub use field_files::{FieldFiles, output_schema, output_shape};
 pub use events::{EventRule, EventStep, Events, Severity};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
@@ -59,5 +66,6 @@ pub use model::{
 };
 pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
+pub use simulate_reader::SimulateSettings;
 pub use scenario::{Override, Scenario, ScenarioFile};
 pub use twins::Twins;

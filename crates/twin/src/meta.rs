@@ -206,7 +206,7 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
             added(nearest.distance_column, PropertyType::Float64, "m", &distance, "relation");
         }
         for (name, column) in model.simulation.iter().flat_map(|simulation| &simulation.columns) {
-            added(name, PropertyType::Float64, &column.unit, &column.description, "simulation");
+            added(name, column.kind, &column.unit, &column.description, "simulation");
         }
         for (name, kind, description) in OF_EVERY_TWIN {
             added(name, kind, "", description, "twin");

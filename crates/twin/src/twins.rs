@@ -14,11 +14,12 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, format_us};
+use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, format_us, suggest};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
 use crate::between::TwinBetween;
+use crate::binding;
 use crate::columns;
 use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
@@ -105,10 +106,9 @@ impl Twins {
                 Some(file) => file.placed(error, texts),
                 None => error,
             };
-            if let Some(simulation) = &model.simulation
-                && let Err(error) = twins.operators.get(&simulation.operator)
-            {
-                return Err(placed(Error::config(error.to_string()), vec![&simulation.operator]));
+            if let Some(simulation) = &model.simulation {
+                binding::check(&twins, model, simulation)
+                    .map_err(|mistake| placed(mistake.error, vec![&mistake.at]))?;
             }
             twins.check(&View::default(), model).map_err(|error| {
                 let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
@@ -289,10 +289,42 @@ impl Twins {
         &self.runs
     }
 
-    /// The model that an operator is bound to, and the binding.
+    /// The models that keep another output of the runs bound to `model`, by name.
+    pub(crate) fn sharers(&self, model: &str) -> Vec<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let shares = |binding: &&SimulationBinding| binding.with_model.as_deref() == Some(model);
+        let bound = self.models.values().filter_map(|model| {
+            let binding = model.simulation.as_ref().filter(shares)?;
+            Some((model.clone(), Arc::new(binding.clone())))
+        });
+        bound.collect()
+    }
+
+    /// The model that keeps that output of the runs bound to `model`.
+    pub(crate) fn sharer(
+        &self,
+        model: &str,
+        operator: &str,
+        output: &str,
+    ) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let all = self.sharers(model);
+        let known: Vec<&str> = all.iter().map(|(_, binding)| binding.output.as_str()).collect();
+        let found = all.iter().find(|(_, binding)| binding.output == output);
+        found.cloned().ok_or_else(|| {
+            let message = format!("no twin model keeps the table '{output}' of {operator}");
+            Error::config(message).with_help(match suggest(output, known.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None if known.is_empty() => "leave out 'table'".to_owned(),
+                None => format!("beside its own it has {}", known.join(", ")),
+            })
+        })
+    }
+
+    /// The model that an operator is bound to, and the binding that says what it takes.
     pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let own =
+            |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
         let bound = self.models.values().find_map(|model| {
-            let binding = model.simulation.as_ref().filter(|binding| binding.operator == operator)?;
+            let binding = model.simulation.as_ref().filter(own)?;
             Some((model.clone(), Arc::new(binding.clone())))
         });
         bound.ok_or_else(|| {
