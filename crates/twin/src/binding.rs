@@ -26,8 +26,8 @@ fn unknown<'a>(message: String, name: &str, known: impl Iterator<Item = &'a str>
     mistake(name, Error::config(message).with_help(help))
 }
 
-/// Checks a binding: operator, output, columns, inputs and parameters are the operator's; one model binds the operator, the
-/// others share its runs.
+/// Checks a binding: operator, output, columns, inputs and parameters are the operator's; what shares the runs of another
+/// model says nothing of its own about what is taken.
 pub(crate) fn check(
     twins: &Twins,
     model: &TwinModel,
@@ -61,7 +61,7 @@ pub(crate) fn check(
     }
     match &binding.with_model {
         Some(other) => shares(twins, binding, other),
-        None => bound_once(twins, model, binding),
+        None => takes_something(model, binding),
     }
 }
 
@@ -95,28 +95,12 @@ fn shares(twins: &Twins, binding: &SimulationBinding, other: &str) -> std::resul
     Ok(())
 }
 
-fn bound_once(
-    twins: &Twins,
-    model: &TwinModel,
-    binding: &SimulationBinding,
-) -> std::result::Result<(), Mistake> {
+fn takes_something(model: &TwinModel, binding: &SimulationBinding) -> std::result::Result<(), Mistake> {
     let operator = &binding.operator;
     if binding.inputs.is_empty() {
         let message = format!("the simulation of twin model '{}' takes nothing", model.name);
         let help = format!("give [simulation.inputs], or with = \"the model that does\" for {operator}");
         return Err(mistake(operator, Error::config(message).with_help(help)));
     }
-    let others = twins.models();
-    let twice = others.iter().find(|other| {
-        let same = |it: &SimulationBinding| it.operator == *operator && it.with_model.is_none();
-        other.name != model.name && other.simulation.as_ref().is_some_and(same)
-    });
-    match twice {
-        None => Ok(()),
-        Some(other) => {
-            let message = format!("{operator} is bound to '{}' and to '{}'", model.name, other.name);
-            let help = format!("with = \"{}\" keeps another output of the same runs", other.name);
-            Err(mistake(operator, Error::config(message).with_help(help)))
-        }
-    }
+    Ok(())
 }

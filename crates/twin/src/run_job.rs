@@ -122,20 +122,18 @@ impl Job {
 
     /// Commits the result's rows; those of a run that is there already are left as they are.
     async fn land(&self, outcome: &Outcome) -> Result<u64> {
-        // First what shares the run, so that the model's own rows say that all are there.
-        for (model, binding) in self.twins.sharers(&self.model.name) {
-            self.land_one(&model, &binding, outcome).await?;
+        let own = self.rows(&self.model, &self.binding, outcome)?;
+        let shared = self.twins.sharers(&self.model.name);
+        let rows = shared.iter().map(|(model, binding)| self.rows(model, binding, outcome));
+        let rows: Vec<RecordBatch> = rows.collect::<Result<_>>()?;
+        // The model's own rows last: where they are, all are.
+        for ((model, binding), rows) in shared.iter().zip(rows) {
+            self.commit(model, binding, rows).await?;
         }
-        self.land_one(&self.model, &self.binding, outcome).await
+        self.commit(&self.model, &self.binding, own).await
     }
 
-    async fn land_one(
-        &self,
-        model: &TwinModel,
-        binding: &SimulationBinding,
-        outcome: &Outcome,
-    ) -> Result<u64> {
-        let rows = self.rows(model, binding, outcome)?;
+    async fn commit(&self, model: &TwinModel, binding: &SimulationBinding, rows: RecordBatch) -> Result<u64> {
         let spec = TableSpec {
             name: binding.table.clone(),
             schema: rows.schema(),

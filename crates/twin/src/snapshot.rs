@@ -49,11 +49,9 @@ pub(crate) async fn freeze(
             let rows = rows.map_err(|error| of_input(&error, &binding.operator, role))?;
             tables.insert(role.clone(), rows);
         }
-        // What earlier runs of it have said is no input.
-        let own = twins.models();
-        let own = own.iter().filter_map(|model| model.simulation.as_ref());
-        for earlier in own.filter(|other| other.operator == binding.operator) {
-            names.remove(&earlier.table);
+        // What its earlier runs have said is no input.
+        for earlier in twins.result_tables(binding) {
+            names.remove(&earlier);
         }
         let wanted = match &binding.demand {
             None => None,

@@ -299,6 +299,15 @@ impl Twins {
         bound.collect()
     }
 
+    /// All tables that the runs of a binding land in.
+    pub(crate) fn result_tables(&self, binding: &SimulationBinding) -> Vec<TableName> {
+        let own = self.models.values().find(|model| {
+            model.simulation.as_ref().is_some_and(|simulation| simulation.table == binding.table)
+        });
+        let shared = own.map(|model| self.sharers(&model.name)).unwrap_or_default();
+        shared.into_iter().map(|(_, other)| other.table.clone()).chain([binding.table.clone()]).collect()
+    }
+
     /// The model that keeps that output of the runs bound to `model`.
     pub(crate) fn sharer(
         &self,

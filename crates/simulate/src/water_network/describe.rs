@@ -6,7 +6,7 @@ use twinlake_contracts::{OperatorSpec, ParameterSpec, TableShape};
 pub(super) fn spec() -> OperatorSpec {
     OperatorSpec {
         name: "water_network",
-        version: "1",
+        version: "2",
         description: "Heads, flows and water quality of a pressurised distribution network over time: pipes, pumps, \
                       valves, tanks, controls and rules, demand-driven or pressure-driven, with water age, a reacting \
                       substance such as chlorine, or the share of water from one node. Takes what an EPANET file \

@@ -239,18 +239,15 @@ fn warnings(model: &Model, course: &Course) -> Result<RecordBatch> {
 
 /// The outcome of a run.
 pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Result<Outcome> {
-    let count = |kind: Kind| {
-        let mut elements: Vec<Option<usize>> = course
-            .warnings
-            .all
-            .iter()
-            .filter(|warning| warning.kind == kind)
-            .map(|warning| warning.element)
-            .collect();
-        elements.sort_unstable();
-        elements.dedup();
-        elements.len()
+    // The nodes that a kind of warning names, in the order of the tables.
+    let named = |kind: Kind| -> Vec<&str> {
+        let of_kind = course.warnings.all.iter().filter(|warning| warning.kind == kind);
+        let mut nodes: Vec<usize> = of_kind.filter_map(|warning| warning.element).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.into_iter().map(|node| model.nodes[node].id.as_str()).collect()
     };
+    let (negative, disconnected) = (named(Kind::NegativePressure), named(Kind::Disconnected));
     let quality = match &model.options.quality {
         Quality::None => "none",
         Quality::Age => "age",
@@ -268,8 +265,10 @@ pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Resul
         ("nodes", json!(model.nodes.len())),
         ("links", json!(model.links.len())),
         ("warnings", json!(course.warnings.all.len())),
-        ("nodes_with_negative_pressure", json!(count(Kind::NegativePressure))),
-        ("nodes_disconnected", json!(count(Kind::Disconnected))),
+        ("nodes_with_negative_pressure", json!(negative.len())),
+        ("negative_pressure_nodes", json!(negative)),
+        ("nodes_disconnected", json!(disconnected.len())),
+        ("disconnected_nodes", json!(disconnected)),
         ("quality", json!(quality)),
         ("quality_mass_balance", json!(course.mass_balance)),
     ];

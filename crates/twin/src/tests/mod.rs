@@ -1,6 +1,8 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod couplings;
 mod events;
+mod files;
 mod forks;
 mod laws;
 mod plant;
@@ -229,7 +231,15 @@ impl City {
 fn models() -> Vec<(String, String)> {
     let vehicle = include_str!("../../../../schemas/twins/vehicle.toml");
     let road_segment = include_str!("../../../../schemas/twins/road_segment.toml");
-    vec![("vehicle.toml".into(), vehicle.into()), ("road_segment.toml".into(), road_segment.into())]
+    // A burst main closes roads.
+    let water_junction = include_str!("../../../../schemas/twins/water_junction.toml");
+    let water_pipe = include_str!("../../../../schemas/twins/water_pipe.toml");
+    vec![
+        ("vehicle.toml".into(), vehicle.into()),
+        ("road_segment.toml".into(), road_segment.into()),
+        ("water_junction.toml".into(), water_junction.into()),
+        ("water_pipe.toml".into(), water_pipe.into()),
+    ]
 }
 
 fn scenarios() -> Vec<(String, String)> {
