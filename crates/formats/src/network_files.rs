@@ -81,8 +81,7 @@ impl Component for TntpSettings {
             let smallest = "<NUMBER OF ZONES> 1\n<TOTAL OD FLOW> 0\n<END OF METADATA>\nOrigin 1\n";
             return TableReader::boxed(&self.table, read_trips, smallest);
         }
-        let smallest =
-            "<NUMBER OF NODES> 2\n<NUMBER OF LINKS> 1\n<END OF METADATA>\n1 2 1 1 1 1 1 1 1 1 ;\n";
+        let smallest = "<NUMBER OF NODES> 2\n<NUMBER OF LINKS> 1\n<END OF METADATA>\n1 2 1 1 1 1 1 1 1 1 ;\n";
         TableReader::boxed(&self.table, tntp::read_network, smallest)
     }
 }
@@ -111,8 +110,7 @@ struct TableReader {
 impl TableReader {
     fn boxed(table: &str, decode: Decode, smallest: &str) -> Result<Box<dyn Reader>> {
         let tables = decode(smallest, "smallest").map_err(Error::internal)?;
-        let found =
-            tables.get(table).ok_or_else(|| no_table(table, tables.keys().map(String::as_str)))?;
+        let found = tables.get(table).ok_or_else(|| no_table(table, tables.keys().map(String::as_str)))?;
         Ok(Box::new(Self { table: table.to_owned(), decode, schema: found.schema() }))
     }
 }

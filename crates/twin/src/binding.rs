@@ -28,11 +28,7 @@ fn unknown<'a>(message: String, name: &str, known: impl Iterator<Item = &'a str>
 
 /// Checks a binding: operator, output, columns, inputs and parameters are the operator's; what shares the runs of another
 /// model says nothing of its own about what is taken.
-pub(crate) fn check(
-    twins: &Twins,
-    model: &TwinModel,
-    binding: &SimulationBinding,
-) -> std::result::Result<(), Mistake> {
+pub(crate) fn check(twins: &Twins, model: &TwinModel, binding: &SimulationBinding) -> Result<(), Mistake> {
     let operator = &binding.operator;
     let spec = match twins.operators().get(operator) {
         Ok(found) => found.describe(),
@@ -49,11 +45,7 @@ pub(crate) fn check(
     let demand = binding.demand.iter().flat_map(|_| demand::parameters());
     let known: Vec<&str> = spec.parameters.iter().map(|it| it.name).chain(demand.map(|it| it.name)).collect();
     for name in binding.parameters.keys().filter(|name| !known.contains(&name.as_str())) {
-        return Err(unknown(
-            format!("{operator} has no parameter '{name}'"),
-            name,
-            known.iter().copied(),
-        ));
+        return Err(unknown(format!("{operator} has no parameter '{name}'"), name, known.iter().copied()));
     }
     for role in binding.inputs.keys().filter(|role| spec.inputs.iter().all(|shape| shape.role != *role)) {
         let message = format!("{operator} takes no table '{role}'");
@@ -65,7 +57,7 @@ pub(crate) fn check(
     }
 }
 
-fn has_column(output: &TableShape, operator: &str, column: &str) -> std::result::Result<(), Mistake> {
+fn has_column(output: &TableShape, operator: &str, column: &str) -> Result<(), Mistake> {
     let known = || output.columns.iter().map(|(name, _, _)| *name);
     if known().any(|name| name == column) {
         return Ok(());
@@ -74,7 +66,7 @@ fn has_column(output: &TableShape, operator: &str, column: &str) -> std::result:
     Err(unknown(message, column, known()))
 }
 
-fn shares(twins: &Twins, binding: &SimulationBinding, other: &str) -> std::result::Result<(), Mistake> {
+fn shares(twins: &Twins, binding: &SimulationBinding, other: &str) -> Result<(), Mistake> {
     let operator = &binding.operator;
     let found = twins.model(other).map_err(|error| mistake(other, Error::config(error.to_string())))?;
     let whole = found.simulation.as_ref();
@@ -82,20 +74,22 @@ fn shares(twins: &Twins, binding: &SimulationBinding, other: &str) -> std::resul
         let message = format!("twin model '{other}' does not say what {operator} takes");
         return Err(mistake(
             other,
-            Error::config(message).with_help(format!("'with' names a model whose [simulation] has inputs of {operator}")),
+            Error::config(message)
+                .with_help(format!("'with' names a model whose [simulation] has inputs of {operator}")),
         ));
     }
     if !binding.inputs.is_empty() || !binding.parameters.is_empty() || binding.demand.is_some() {
         let message = format!("what {operator} takes is said by twin model '{other}'");
         return Err(mistake(
             other,
-            Error::config(message).with_help("leave inputs, parameters and demand out here, or leave out 'with'"),
+            Error::config(message)
+                .with_help("leave inputs, parameters and demand out here, or leave out 'with'"),
         ));
     }
     Ok(())
 }
 
-fn takes_something(model: &TwinModel, binding: &SimulationBinding) -> std::result::Result<(), Mistake> {
+fn takes_something(model: &TwinModel, binding: &SimulationBinding) -> Result<(), Mistake> {
     let operator = &binding.operator;
     if binding.inputs.is_empty() {
         let message = format!("the simulation of twin model '{}' takes nothing", model.name);

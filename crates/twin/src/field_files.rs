@@ -93,8 +93,7 @@ fn network_tables(operator: &str, network: &Path) -> Result<BTreeMap<String, Rec
 /// The text files of a GTFS feed by name.
 fn feed_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    let wrong =
-        |error: std::io::Error| Error::config(format!("cannot read {}: {error}", folder.display()));
+    let wrong = |error: std::io::Error| Error::config(format!("cannot read {}: {error}", folder.display()));
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
         let path = entry.map_err(wrong)?.path();
         if path.extension().is_some_and(|extension| extension == "txt")
@@ -175,8 +174,11 @@ pub(crate) fn rows_of(
     }
     if !outcome.tables.contains_key(shape.role) {
         let given: Vec<&str> = outcome.tables.keys().map(String::as_str).collect();
-        return Err(Error::config(format!("{operator} with these parameters gives no table '{}'", shape.role))
-            .with_help(format!("it gives: {}", given.join(", "))));
+        return Err(Error::config(format!(
+            "{operator} with these parameters gives no table '{}'",
+            shape.role
+        ))
+        .with_help(format!("it gives: {}", given.join(", "))));
     }
     output_rows(&outcome, shape)
 }

@@ -58,14 +58,14 @@ mod twins;
 mod view;
 mod ways;
 
-pub use field_files::{FieldFiles, output_schema, output_shape};
 pub use events::{EventRule, EventStep, Events, Severity};
+pub use field_files::{FieldFiles, output_schema, output_shape};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
 };
 pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
-pub use simulate_reader::SimulateSettings;
 pub use scenario::{Override, Scenario, ScenarioFile};
+pub use simulate_reader::SimulateSettings;
 pub use twins::Twins;

@@ -150,12 +150,7 @@ impl Job {
     }
 
     /// The operator's output in the shape of the result table.
-    fn rows(
-        &self,
-        model: &TwinModel,
-        binding: &SimulationBinding,
-        outcome: &Outcome,
-    ) -> Result<RecordBatch> {
+    fn rows(&self, model: &TwinModel, binding: &SimulationBinding, outcome: &Outcome) -> Result<RecordBatch> {
         let given = outcome.tables.get(&binding.output).ok_or_else(|| {
             Error::not_found("output", &binding.output, outcome.tables.keys().map(String::as_str))
         })?;
@@ -190,8 +185,12 @@ fn once_each(keys: &ArrayRef, table: &str, key: &str) -> Result<()> {
         None => Ok(()),
         Some(row) => {
             let named = array_value_to_string(keys, row)?;
-            Err(Error::config(format!("{table} has more than one row of {key} {named}, a twin has one state"))
-                .with_help("simulate one moment (duration_s = 0), or run the operator on files for a course in time"))
+            Err(Error::config(format!(
+                "{table} has more than one row of {key} {named}, a twin has one state"
+            ))
+            .with_help(
+                "simulate one moment (duration_s = 0), or run the operator on files for a course in time",
+            ))
         }
     }
 }

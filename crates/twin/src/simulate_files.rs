@@ -66,8 +66,7 @@ pub(crate) fn table(
         may_read_file(session, &file.display().to_string())?;
     }
     let asked = given.text("table")?;
-    let schema =
-        output_schema(output_shape(&spec, asked.as_deref()).map_err(through)?).map_err(through)?;
+    let schema = output_schema(output_shape(&spec, asked.as_deref()).map_err(through)?).map_err(through)?;
     let run = FileRun {
         twins: twins.clone(),
         operator: operator.to_owned(),

@@ -330,8 +330,7 @@ impl Twins {
 
     /// The model that an operator is bound to, and the binding that says what it takes.
     pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        let own =
-            |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
+        let own = |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
         let bound = self.models.values().find_map(|model| {
             let binding = model.simulation.as_ref().filter(own)?;
             Some((model.clone(), Arc::new(binding.clone())))

@@ -171,7 +171,10 @@ fn finite(values: &[Option<f64>], row: usize, name: &str, of: &dyn Fn() -> Strin
 /// Rows by identifier.
 enum Index {
     /// Identifiers that lie close together: from the least one on, `u32::MAX` where there is none.
-    Dense { least: i64, rows: Vec<u32> },
+    Dense {
+        least: i64,
+        rows: Vec<u32>,
+    },
     Sparse(HashMap<i64, usize>),
 }
 
@@ -233,7 +236,8 @@ fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<Buses> {
         or_zero("va_deg")?,
     );
     let mut buses = Vec::with_capacity(rows);
-    let twice = |row: usize| Error::config(format!("bus {} (row {} of 'buses') is there twice", ids[row], row + 1));
+    let twice =
+        |row: usize| Error::config(format!("bus {} (row {} of 'buses') is there twice", ids[row], row + 1));
     let index = Index::new(&ids).map_err(twice)?;
     for (row, &id) in ids.iter().enumerate() {
         let of = || format!("bus {id} (row {} of 'buses')", row + 1);

@@ -45,9 +45,9 @@ impl Layout {
             pattern.place(row, column).ok_or_else(|| Error::internal("a branch is missing in the pattern"))
         };
         let diagonal = (0..nodes).map(|row| place(row, row)).collect::<Result<_>>()?;
-        let places = edges.iter().map(|&(from, to)| {
-            Ok([place(from, from)?, place(from, to)?, place(to, from)?, place(to, to)?])
-        });
+        let places = edges
+            .iter()
+            .map(|&(from, to)| Ok([place(from, from)?, place(from, to)?, place(to, from)?, place(to, to)?]));
         let places = places.collect::<Result<_>>()?;
         Ok(Self { nodes, edges, pattern, symbolic, diagonal, places })
     }

@@ -3,7 +3,8 @@
 //! EPANET computes in US units with rounded factors and absolute tolerances in them; to take the same decisions the
 //! solver does too. Tables are in SI; the two factors here are the way in and out.
 
-use std::collections::HashMap;
+
+use ahash::AHashMap;
 
 use super::options::Options;
 use super::rules::{Control, Rule};
@@ -22,6 +23,9 @@ pub(super) const BIG: f64 = 1e10;
 pub(super) const TINY: f64 = 1e-6;
 /// A flow that counts as none, ft³/s.
 pub(super) const NO_FLOW: f64 = 1e-6;
+
+/// Indices by name.
+pub(super) type Names = AHashMap<String, usize>;
 
 /// The state of a link. Up to `Closed` nothing flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,7 +198,7 @@ pub(super) struct Model {
     pub(super) controls: Vec<Control>,
     pub(super) rules: Vec<Rule>,
     pub(super) options: Options,
-    pub(super) node_index: HashMap<String, usize>,
+    pub(super) node_index: Names,
 }
 
 impl Model {

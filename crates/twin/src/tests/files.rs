@@ -53,8 +53,10 @@ fn quoted(path: &Path) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_runs_on_files_from_sql() {
     let city = City::new().await;
-    let (water, power) =
-        (quoted(&shipped("pipelines/data/district-water.inp")), quoted(&shipped("pipelines/data/district-power.m")));
+    let (water, power) = (
+        quoted(&shipped("pipelines/data/district-water.inp")),
+        quoted(&shipped("pipelines/data/district-power.m")),
+    );
     let line = quoted(&shipped("schemas/lines/car-painting.toml"));
     let sql = format!(
         "SELECT kind, count(*), round(min(pressure_m), 1) FROM simulate('water_network', network => '{water}') GROUP BY 1 ORDER BY 1"
@@ -170,7 +172,10 @@ mode = "replace"
     // A run that fails leaves the table as it was.
     let failed = city.load(&pipeline("trials = 1, accuracy = 1e-9"), &file).await.unwrap_err().to_string();
     assert!(failed.contains("did not converge"), "{failed}");
-    assert_eq!(city.ask("SELECT node_id, pressure_m FROM water.lowest_pressure ORDER BY pressure_m").await, lowest);
+    assert_eq!(
+        city.ask("SELECT node_id, pressure_m FROM water.lowest_pressure ORDER BY pressure_m").await,
+        lowest
+    );
     for (operator, table, shown) in [
         ("water_networks", "nodes", "did you mean 'water_network'?"),
         ("water_network", "node", "did you mean 'nodes'?"),
@@ -209,7 +214,11 @@ fn descriptions_are_what_operators_give() {
             let given: &RecordBatch = &outcome.tables[shape.role];
             let promised = crate::output_schema(shape).unwrap();
             let shown = |schema: &arrow::datatypes::Schema| -> Vec<String> {
-                schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect()
+                schema
+                    .fields()
+                    .iter()
+                    .map(|field| format!("{} {}", field.name(), field.data_type()))
+                    .collect()
             };
             assert_eq!(shown(&promised), shown(&given.schema()), "{operator} {}", shape.role);
         }
