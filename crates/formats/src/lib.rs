@@ -10,6 +10,7 @@ mod arrow_stream;
 mod bodies;
 mod columns;
 mod csv;
+mod csv_file;
 pub mod csv_table;
 pub mod epanet;
 mod geojson;
@@ -24,6 +25,7 @@ mod osm_file;
 mod osm_pbf;
 mod osm_roads;
 mod osm_tags;
+mod osm_transit;
 mod sheets;
 pub mod tntp;
 mod values;
@@ -31,6 +33,7 @@ mod values;
 pub use bodies::Bodies;
 pub use columns::{Column, TopicColumn};
 pub use csv::{CsvMessage, CsvSettings};
+pub use csv_file::CsvFileSettings;
 pub use json::JsonSettings;
 pub use osm_pbf::{OsmLayer, OsmPbfSettings};
 pub use values::{EpochUnit, ValueType};
@@ -44,7 +47,7 @@ pub fn decoders() -> Registry<dyn Decoder> {
 
 /// All readers of files.
 pub fn readers() -> Registry<dyn Reader> {
-    Registry::new("reader").with::<OsmPbfSettings>()
+    Registry::new("reader").with::<OsmPbfSettings>().with::<CsvFileSettings>()
 }
 
 #[cfg(test)]

@@ -50,9 +50,13 @@ mod table;
 mod tests;
 mod twins;
 mod view;
+mod views;
 mod ways;
 
-pub use events::{EventRule, EventStep, Events, Severity};
+pub use events::{
+    AnomalyMethod, AnomalyRule, Direction, EventRule, EventStep, Events, Season, SequenceStep, Severity,
+};
+pub use live::PresentBegun;
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
@@ -61,3 +65,4 @@ pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
 pub use scenario::{Override, Scenario, ScenarioFile};
 pub use twins::Twins;
+pub use views::{ModelView, ViewColumn};

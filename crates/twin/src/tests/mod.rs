@@ -2,6 +2,7 @@
 
 mod events;
 mod forks;
+mod kept;
 mod laws;
 mod plant;
 mod points;
@@ -11,6 +12,7 @@ mod scenarios;
 mod simulations;
 mod slt;
 mod states;
+mod watching;
 
 use std::sync::Arc;
 
