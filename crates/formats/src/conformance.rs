@@ -66,7 +66,7 @@ fn every_component_has_a_documented_schema_and_refuses_unknown_keys() {
     let decoders = crate::decoders();
     assert_eq!(check(decoders.docs(), |name, settings| decoders.build(name, settings)), 2);
     let readers = crate::readers();
-    assert_eq!(check(readers.docs(), |name, settings| readers.build(name, settings)), 5);
+    assert_eq!(check(readers.docs(), |name, settings| readers.build(name, settings)), 6);
 }
 
 #[test]

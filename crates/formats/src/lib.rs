@@ -10,6 +10,7 @@ mod arrow_stream;
 mod bodies;
 mod columns;
 mod csv;
+mod csv_file;
 pub mod csv_table;
 pub mod epanet;
 mod geojson;
@@ -25,6 +26,7 @@ mod osm_file;
 mod osm_pbf;
 mod osm_roads;
 mod osm_tags;
+mod osm_transit;
 mod sheets;
 pub mod tntp;
 mod values;
@@ -32,6 +34,7 @@ mod values;
 pub use bodies::Bodies;
 pub use columns::{Column, TopicColumn};
 pub use csv::{CsvMessage, CsvSettings};
+pub use csv_file::CsvFileSettings;
 pub use json::JsonSettings;
 pub use network_files::{EpanetSettings, MatpowerSettings, ProductionLineSettings, TntpSettings};
 pub use osm_pbf::{OsmLayer, OsmPbfSettings};
@@ -48,6 +51,7 @@ pub fn decoders() -> Registry<dyn Decoder> {
 pub fn readers() -> Registry<dyn Reader> {
     Registry::new("reader")
         .with::<OsmPbfSettings>()
+        .with::<CsvFileSettings>()
         .with::<EpanetSettings>()
         .with::<MatpowerSettings>()
         .with::<TntpSettings>()

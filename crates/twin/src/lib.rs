@@ -56,10 +56,14 @@ mod table;
 mod tests;
 mod twins;
 mod view;
+mod views;
 mod ways;
 
-pub use events::{EventRule, EventStep, Events, Severity};
+pub use events::{
+    AnomalyMethod, AnomalyRule, Direction, EventRule, EventStep, Events, Season, SequenceStep, Severity,
+};
 pub use field_files::{FieldFiles, output_schema, output_shape};
+pub use live::PresentBegun;
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
@@ -69,3 +73,4 @@ pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
 pub use scenario::{Override, Scenario, ScenarioFile};
 pub use simulate_reader::SimulateSettings;
 pub use twins::Twins;
+pub use views::{ModelView, ViewColumn};

@@ -5,6 +5,7 @@
 //! no row is a twin without instances, not an error.
 
 use crate::relation::Relation;
+use crate::views::ModelView;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -54,6 +55,9 @@ pub struct TwinModel {
     pub lifecycle: Option<Lifecycle>,
     /// What a simulation adds to the state.
     pub simulation: Option<SimulationBinding>,
+    /// Questions over the twins that have a name: `twin.<model>_<view>`.
+    #[serde(default)]
+    pub views: IndexMap<String, ModelView>,
 }
 
 fn first() -> u32 {
@@ -336,6 +340,7 @@ impl TwinModel {
         for (name, relation) in &self.relations {
             relation.check(name, self, source)?;
         }
+        self.check_views(source)?;
         self.check_names(source)
     }
 

@@ -25,7 +25,7 @@ use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
 use crate::events::Events;
 use crate::functions::{Simulate, TwinAt};
-use crate::live::Live;
+use crate::live::{Live, PresentBegun};
 use crate::meta::MetaTable;
 use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
@@ -89,6 +89,18 @@ impl Twins {
             parsed.insert(model.name.clone(), model);
         }
         connect(&mut parsed, &files)?;
+        for (name, model) in &parsed {
+            if let Some(taken) =
+                model.views.keys().find(|view| parsed.contains_key(&format!("{name}_{view}")))
+            {
+                let error =
+                    Error::config(format!("view '{taken}' of twin model '{name}' has the name of a model"));
+                return Err(match files.get(name) {
+                    Some(file) => file.placed(error, vec![format!("views.{taken}").as_str()]),
+                    None => error,
+                });
+            }
+        }
         let twins = Arc::new(Self {
             engine: Arc::downgrade(engine),
             lake: engine.lake().clone(),
@@ -179,7 +191,7 @@ impl Twins {
             if present.contains_key(name) {
                 continue;
             }
-            let live = Live::new(&engine, model.clone(), table);
+            let live = Live::new(&engine, model.clone(), table, &self.lake.keep_directory().join("twins"));
             let kept = Arc::downgrade(&live);
             present.insert(name.clone(), live);
             let model = name.clone();
@@ -191,6 +203,26 @@ impl Twins {
             });
         }
         Ok(())
+    }
+
+    /// Keeps the present of all models on this machine, so that the next process folds only what came since then. For the clean end of
+    /// a process, after the last commit; while it runs it is done from time to time.
+    pub async fn keep_states(&self) {
+        let all: Vec<Arc<Live>> =
+            self.present.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for live in all {
+            if let Err(error) = live.keep_state().await {
+                tracing::warn!(model = live.begun().model, %error, "the state is not kept for the next start");
+            }
+        }
+    }
+
+    /// From what the present of each model was begun.
+    pub fn present_begun(&self) -> Vec<PresentBegun> {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<PresentBegun> = present.values().map(|live| live.begun()).collect();
+        all.sort_by(|a, b| a.model.cmp(&b.model));
+        all
     }
 
     /// The present of a model, if it is kept in memory.
@@ -496,19 +528,22 @@ impl std::fmt::Debug for TwinSchema {
 impl SchemaProvider for TwinSchema {
     fn table_names(&self) -> Vec<String> {
         let models = self.0.models.keys().flat_map(|model| [model.clone(), format!("{model}_history")]);
-        models.chain([RELATIONS.to_owned()]).collect()
+        models.chain([RELATIONS.to_owned()]).chain(self.0.view_names()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         if name == RELATIONS {
             return Ok(Some(Arc::new(EdgeTable::new(&self.0, None))));
         }
+        if let Some((_, view)) = self.0.view_of(name) {
+            return self.0.view_table(name, &view).await.map(Some).map_err(through);
+        }
         let (model, history) = self.0.table_model(name).map_err(through)?;
         Ok(Some(Arc::new(TwinTable::new(&self.0, &model, history, None))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == RELATIONS || self.0.table_model(name).is_ok()
+        name == RELATIONS || self.0.view_of(name).is_some() || self.0.table_model(name).is_ok()
     }
 }
 

@@ -4,6 +4,7 @@ mod couplings;
 mod events;
 mod files;
 mod forks;
+mod kept;
 mod laws;
 mod plant;
 mod points;
@@ -13,6 +14,7 @@ mod scenarios;
 mod simulations;
 mod slt;
 mod states;
+mod watching;
 
 use std::sync::Arc;
 
