@@ -2,6 +2,7 @@
 
 mod describe;
 mod headloss;
+mod leakage;
 mod model;
 mod options;
 mod period;

@@ -121,7 +121,9 @@ pub(crate) fn parameters(given: &Arguments, own: &[&str]) -> Result<Parameters> 
 
 fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
     if let Some(Some(text)) = value.try_as_str() {
-        return Ok(json!(text));
+        // A list has no literal of its own: '[5, 10]'.
+        let list = text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
+        return Ok(list.unwrap_or_else(|| json!(text)));
     }
     let parsed = match value {
         ScalarValue::Boolean(Some(flag)) => Some(json!(flag)),

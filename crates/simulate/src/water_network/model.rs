@@ -3,9 +3,9 @@
 //! EPANET computes in US units with rounded factors and absolute tolerances in them; to take the same decisions the
 //! solver does too. Tables are in SI; the two factors here are the way in and out.
 
-
 use ahash::AHashMap;
 
+use super::leakage::Leak;
 use super::options::Options;
 use super::rules::{Control, Rule};
 
@@ -122,6 +122,8 @@ pub(super) struct Link {
     /// Per second; feet a second (first order) or mg/ft²/s (zero order).
     pub(super) bulk: f64,
     pub(super) wall: f64,
+    /// Coefficients of its leaks: see [`super::leakage::coefficients`].
+    pub(super) leak: [f64; 2],
 }
 
 /// How water mixes in a tank.
@@ -192,6 +194,7 @@ pub(super) struct Model {
     pub(super) junctions: usize,
     pub(super) tanks: Vec<Tank>,
     pub(super) links: Vec<Link>,
+    pub(super) leaks: Vec<Leak>,
     pub(super) patterns: Vec<Vec<f64>>,
     /// Points in feet, cubic feet and seconds.
     pub(super) curves: Vec<Vec<(f64, f64)>>,

@@ -5,6 +5,7 @@ use std::f64::consts::PI;
 use arrow::array::{Array, RecordBatch, StringArray};
 use twinlake_contracts::{Error, Result, Snapshot, suggest};
 
+use super::leakage;
 use super::model::{
     L_PER_FT3, M_PER_FT, M3_PER_FT3, Mixing, Model, Names, Node, Source, SourceKind, Tank, interpolate,
 };
@@ -106,6 +107,19 @@ impl<'a> Rows<'a> {
         self.table.numbers(name)?.into_iter().enumerate().map(check).collect()
     }
 
+    /// A column that may be missing, or null in places: 0.
+    pub(super) fn not_negative(&self, name: &str) -> Result<Vec<f64>> {
+        let values = self.or(name, 0.0)?;
+        match values.iter().position(|value| *value < 0.0) {
+            Some(row) => Err(Error::config(format!(
+                "{} has {name} {}, which must not be negative",
+                self.name(row),
+                values[row]
+            ))),
+            None => Ok(values),
+        }
+    }
+
     pub(super) fn positive(&self, name: &str) -> Result<Vec<f64>> {
         let values = self.numbers(name)?;
         match values.iter().position(|value| *value <= 0.0) {
@@ -184,11 +198,7 @@ impl Series {
         Ok(series)
     }
 
-    pub(super) fn pattern(
-        &self,
-        id: Option<&str>,
-        named_by: &dyn Fn() -> String,
-    ) -> Result<Option<usize>> {
+    pub(super) fn pattern(&self, id: Option<&str>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
         id.map(|id| Index { what: "pattern", of: &self.patterns }.find(Some(id), named_by)).transpose()
     }
 
@@ -275,6 +285,7 @@ impl Model {
             nodes,
             junctions,
             tanks,
+            leaks: leakage::of_links(&links, junctions),
             links,
             patterns: series.factors,
             curves: series.points,
@@ -313,8 +324,7 @@ fn reservoirs(
             most_volume: 0.0,
             curve: None,
             can_overflow: false,
-            pattern: series
-                .pattern(pattern.get(row), &|| format!("the reservoir {}", rows.name(row)))?,
+            pattern: series.pattern(pattern.get(row), &|| format!("the reservoir {}", rows.name(row)))?,
             mixing: Mixing::Complete,
             mixing_fraction: 1.0,
             bulk: 0.0,
@@ -397,12 +407,7 @@ fn read_tanks(
     Ok(())
 }
 
-fn sources(
-    batch: &RecordBatch,
-    series: &Series,
-    index: &Names,
-    nodes: &mut [Node],
-) -> Result<()> {
+fn sources(batch: &RecordBatch, series: &Series, index: &Names, nodes: &mut [Node]) -> Result<()> {
     let rows = Rows::new("sources", batch, "node_id")?;
     let (kinds, strength, patterns) =
         (rows.texts("kind")?, rows.numbers("strength")?, rows.texts("pattern_id")?);

@@ -6,7 +6,10 @@ use ahash::AHashMap;
 use arrow::array::RecordBatch;
 use twinlake_contracts::{Error, Result, Snapshot};
 
-use super::model::{BIG, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Names, Pump, PumpCurve, SMALL, Status, TINY};
+use super::leakage;
+use super::model::{
+    BIG, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Names, Pump, PumpCurve, SMALL, Status, TINY,
+};
 use super::options::{Headloss, Options};
 use super::read::{Index, Rows, SECONDS_PER_DAY, Series};
 
@@ -42,8 +45,7 @@ fn ends(rows: &Rows<'_>, nodes: &Names) -> Result<Vec<(usize, usize)>> {
     (0..rows.count)
         .map(|row| {
             let named_by = || format!("the link {}", rows.name(row));
-            let ends =
-                (index.find(from.get(row), &named_by)?, index.find(to.get(row), &named_by)?);
+            let ends = (index.find(from.get(row), &named_by)?, index.find(to.get(row), &named_by)?);
             if ends.0 == ends.1 {
                 return Err(Error::config(format!("{} begins and ends at the same node", named_by())));
             }
@@ -67,12 +69,7 @@ fn minor(coefficient: f64, diameter: f64) -> f64 {
     0.02517 * coefficient / diameter.powi(4)
 }
 
-fn pipes(
-    batch: &RecordBatch,
-    nodes: &Names,
-    options: &Options,
-    links: &mut Vec<Link>,
-) -> Result<()> {
+fn pipes(batch: &RecordBatch, nodes: &Names, options: &Options, links: &mut Vec<Link>) -> Result<()> {
     let rows = Rows::new("pipes", batch, "link_id")?;
     let ends = ends(&rows, nodes)?;
     let (length, diameter, roughness) =
@@ -80,6 +77,8 @@ fn pipes(
     let (minor_loss, check) = (rows.or("minor_loss", 0.0)?, rows.flags("check_valve")?);
     let statuses = rows.texts("status")?;
     let (bulk, wall) = (rows.or("bulk_coefficient", 0.0)?, rows.or("wall_coefficient", 0.0)?);
+    let leak_area = rows.not_negative("leak_area_m2")?;
+    let leak_expansion = rows.not_negative("leak_expansion_m")?;
     for row in 0..rows.count {
         let (length, diameter) = (length[row] / M_PER_FT, diameter[row] / M_PER_FT);
         let square = diameter * diameter;
@@ -114,17 +113,13 @@ fn pipes(
             curve: None,
             bulk: bulk[row] / SECONDS_PER_DAY,
             wall: wall[row] / SECONDS_PER_DAY * wall_unit,
+            leak: leakage::coefficients(leak_area[row], leak_expansion[row]),
         });
     }
     Ok(())
 }
 
-fn pumps(
-    batch: &RecordBatch,
-    series: &Series,
-    nodes: &Names,
-    links: &mut Vec<Link>,
-) -> Result<()> {
+fn pumps(batch: &RecordBatch, series: &Series, nodes: &Names, links: &mut Vec<Link>) -> Result<()> {
     let rows = Rows::new("pumps", batch, "link_id")?;
     let ends = ends(&rows, nodes)?;
     let (curves, patterns, statuses) =
@@ -162,6 +157,7 @@ fn pumps(
             curve: None,
             bulk: 0.0,
             wall: 0.0,
+            leak: [0.0; 2],
         });
     }
     Ok(())
@@ -271,6 +267,7 @@ fn valves(
             curve,
             bulk: 0.0,
             wall: 0.0,
+            leak: [0.0; 2],
         });
     }
     Ok(())

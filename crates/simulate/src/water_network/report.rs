@@ -14,6 +14,7 @@ use arrow::datatypes::DataType;
 use serde_json::json;
 use twinlake_contracts::{Horizon, Outcome, Result};
 
+use super::leakage;
 use super::model::{L_PER_FT3, LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
 use super::options::Quality;
 use super::period::{Course, Record};
@@ -183,6 +184,11 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         let link = &model.links[index];
         Some((head(record, link.from)? - head(record, link.to)?) * M_PER_FT)
     };
+    let leak = |record: &Record, index: usize| {
+        let link = &model.links[index];
+        let leaks = link.leak != [0.0; 2];
+        Some(if leaks { leakage::link_flow(model, &record.head, link) * M3_PER_FT3 } else { 0.0 })
+    };
     let setting = |record: &Record, index: usize| {
         let unit = match model.links[index].kind {
             LinkKind::Pipe | LinkKind::CheckValve | LinkKind::GeneralPurpose => return None,
@@ -201,6 +207,7 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         ("flow_m3s", numbers(course, count, |record, link| Some(record.flow[link] * M3_PER_FT3)), false),
         ("velocity_ms", numbers(course, count, velocity), true),
         ("headloss_m", numbers(course, count, loss), true),
+        ("leak_m3s", numbers(course, count, leak), false),
         ("status", together(&statuses(course))?, false),
         ("setting", numbers(course, count, setting), true),
         ("quality", qualities(course, count, unit, |record| &record.link_quality), true),

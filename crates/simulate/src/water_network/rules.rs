@@ -1,6 +1,5 @@
 //! Simple controls and rules: which they are, and when they act.
 
-
 use twinlake_contracts::{Error, Result, Snapshot};
 
 use super::model::{LinkKind, M_PER_FT, M3_PER_FT3, Model, Names, Status};
@@ -99,11 +98,7 @@ fn setting_unit(kind: LinkKind) -> f64 {
     }
 }
 
-pub(super) fn read_controls(
-    city: &Snapshot,
-    model: &Model,
-    links: &Names,
-) -> Result<Vec<Control>> {
+pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Control>> {
     let Some(batch) = city.tables.get("controls") else { return Ok(Vec::new()) };
     let table = Table::new("controls", batch);
     let (ids, statuses, settings) =
@@ -150,11 +145,7 @@ pub(super) fn read_controls(
     Ok(controls)
 }
 
-pub(super) fn read_rules(
-    city: &Snapshot,
-    model: &Model,
-    links: &Names,
-) -> Result<Vec<Rule>> {
+pub(super) fn read_rules(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Rule>> {
     let Some(batch) = city.tables.get("rules") else { return Ok(Vec::new()) };
     let table = Table::new("rules", batch);
     let (ids, priority) = (table.texts("rule_id")?, table.numbers("priority")?);
