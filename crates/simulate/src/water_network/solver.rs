@@ -330,7 +330,8 @@ impl Solver {
         for (leak, flows) in model.leaks.iter().zip(&mut state.leaked) {
             let pressure = state.head[leak.node] - model.nodes[leak.node].elevation;
             let mut changed = 0.0;
-            for (flow, (loss, slope)) in flows.iter_mut().zip(leak.losses(*flows)) {
+            let losses = leak.losses(*flows);
+            for (flow, (loss, slope)) in flows.iter_mut().zip(losses) {
                 if slope > 0.0 {
                     let dq = (loss - pressure) / slope * self.relaxation;
                     *flow -= dq;

@@ -156,8 +156,9 @@ async fn a_burst_main_lowers_pressure_and_closes_a_street() {
     assert!(closed.iter().all(|row| row.starts_with("true")), "{closed:?}");
     // A leak that lets out little closes nothing.
     let small = fs::read_to_string(shipped("scenarios/water-main-burst.toml")).unwrap();
-    let small =
-        small.replace("\"water-main-burst\"", "\"drip\"").replace("leak_area_m2 = 0.01", "leak_area_m2 = 0.0001");
+    let small = small
+        .replace("\"water-main-burst\"", "\"drip\"")
+        .replace("leak_area_m2 = 0.01", "leak_area_m2 = 0.0001");
     city.twins.add_scenario("drip.toml", &small).unwrap();
     city.run("water_network", Some("drip"), &[]).await;
     city.run("traffic_assignment", Some("drip"), &[("relative_gap", json!(1e-4))]).await;
@@ -173,7 +174,10 @@ async fn negative_pressures_and_cut_off_junctions_are_named() {
         format!("name = \"{name}\"\ndescription = \"d\"\n[[overrides]]\ntwin = \"water_pipe\"\n{set}\n")
     };
     city.twins
-        .add_scenario("f.toml", &scenario("flood", "where = \"link_id = 'P6'\"\nset = { leak_area_m2 = 0.1 }"))
+        .add_scenario(
+            "f.toml",
+            &scenario("flood", "where = \"link_id = 'P6'\"\nset = { leak_area_m2 = 0.1 }"),
+        )
         .unwrap();
     let run = city.run("water_network", Some("flood"), &[]).await;
     let named = run.summary["negative_pressure_nodes"].as_array().unwrap().clone();
