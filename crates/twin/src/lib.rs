@@ -33,6 +33,7 @@ mod keyed;
 mod lineage;
 mod live;
 mod meta;
+mod migration;
 mod model;
 mod nearest;
 mod point;
@@ -57,6 +58,7 @@ pub use events::{
     AnomalyMethod, AnomalyRule, Direction, EventRule, EventStep, Events, Season, SequenceStep, Severity,
 };
 pub use live::PresentBegun;
+pub use migration::{ModelChange, Weight, changes as model_changes, refusal as model_refusal};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
