@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod events;
 mod governance;
+mod models;
 mod pieces;
 mod pipelines;
 mod progress;

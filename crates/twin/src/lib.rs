@@ -37,6 +37,7 @@ mod keyed;
 mod lineage;
 mod live;
 mod meta;
+mod migration;
 mod model;
 mod nearest;
 mod point;
@@ -64,6 +65,7 @@ pub use events::{
 };
 pub use field_files::{FieldFiles, output_schema, output_shape};
 pub use live::PresentBegun;
+pub use migration::{ModelChange, Weight, changes as model_changes, refusal as model_refusal};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
