@@ -1,10 +1,10 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod definitions;
 mod events;
 mod executions;
 mod forks;
 mod hindcasts;
-mod kept;
 mod laws;
 mod plant;
 mod points;
