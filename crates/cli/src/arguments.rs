@@ -127,6 +127,9 @@ pub enum Command {
     Table(TableCommand),
     /// Run a simulation operator on the twins or straight on the field's own files
     Simulate(SimulateOptions),
+    /// What would be: list, create, run and drop scenarios
+    #[command(subcommand)]
+    Scenario(ScenarioCommand),
     /// Print a generated schema
     #[command(hide = true)]
     Schema {
@@ -411,6 +414,52 @@ pub struct CheckOptions {
     /// How to print results
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ScenarioCommand {
+    /// All scenarios: those of files and those that were created
+    List {
+        /// How to print them
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// A scenario with all that it says
+    Show {
+        /// The scenario
+        name: String,
+        /// How to print it; JSON, if nothing is said
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// Create a scenario in the lake, or replace the created one of that name
+    Create {
+        /// What it says, in TOML or JSON
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Its name, if the file does not say it
+        #[arg(long)]
+        name: Option<String>,
+        /// How to print it; JSON, if nothing is said
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// Run what a scenario says, for each member of its ensemble
+    Run {
+        /// The scenario
+        name: String,
+        /// How to print its runs
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+    /// Drop a created scenario; what was run in it stays
+    Drop {
+        /// The scenario
+        name: String,
+        /// How to print what was done
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

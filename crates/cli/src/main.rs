@@ -16,6 +16,7 @@ mod pipelines;
 mod progress;
 mod quality;
 mod reprocess;
+mod scenario;
 mod schema;
 mod serve;
 mod settings;
@@ -95,6 +96,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Check(options) => quality::check(&settings, &options).await,
         Command::Catalog(command) => catalog::run(&settings, &command).await,
         Command::Simulate(options) => simulate::run(&settings, &options).await,
+        Command::Scenario(command) => scenario::run(&settings, &command).await,
         Command::Table(command) => upkeep::run(&settings, &command).await,
         Command::Schema { what } => schema::print(what),
     }

@@ -19,7 +19,7 @@ use crate::town::Town;
 use crate::upkeep::Upkeep;
 use crate::{apply, assets, pipelines};
 
-/// How often twins whose table was not there are looked for.
+/// How often twins whose table was not there, and scenarios of other processes, are looked for.
 const LOOK_FOR_TABLES: Duration = Duration::from_secs(1);
 
 /// A figure of a pipeline.
@@ -46,6 +46,10 @@ impl Present {
             loop {
                 if let Err(error) = twins.keep_present() {
                     tracing::debug!(%error, "the present of twins is read from the lake");
+                }
+                // Other processes on the lake create and run scenarios as well.
+                if let Err(error) = twins.open_scenarios().await {
+                    tracing::debug!(%error, "scenarios of other processes are looked for again");
                 }
                 tokio::time::sleep(LOOK_FOR_TABLES).await;
             }

@@ -40,6 +40,7 @@ impl Town {
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models, scenarios)?;
         twins.check_views().await?;
+        twins.open_scenarios().await?;
         let tables =
             texts(settings.tables.as_deref(), Path::new("schemas/tables"), assets::table_definitions)?;
         let own = settings.tables.is_some() || Path::new("schemas/tables").is_dir();

@@ -26,7 +26,7 @@ use crate::session::{Session, SessionSettings};
 use crate::settings::TwinOptions;
 use crate::sort::PrefixSorts;
 use crate::timestamps;
-use crate::{CATALOG, DEFAULT_SCHEMA};
+use crate::{CATALOG, DEFAULT_SCHEMA, scores};
 
 /// How long the list of tables may be old before a statement looks for those that other processes made.
 const REFRESH_AFTER: Duration = Duration::from_secs(2);
@@ -157,6 +157,7 @@ impl Engine {
         files.attach(&context);
         timestamps::register(&context);
         twinlake_spatial::register(&context).map_err(failed)?;
+        scores::register(&context);
         // Cloned, so that an extension may itself ask for the list.
         let extensions = self.extensions.read().unwrap_or_else(PoisonError::into_inner).clone();
         for extension in extensions {

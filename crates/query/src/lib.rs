@@ -12,6 +12,7 @@
 //! - [`output`] writes results as a table, CSV, JSON, an Arrow stream or Parquet.
 //! - [`Engine::run_on`] hands queries to other processes ([`Remote`]); [`worker_state`], [`separable`] and
 //!   [`local_operators`] are what those need.
+//! - `rmse`, `mae`, `bias`, `geh`, `crps`, `crps_fair` score what was said against what was observed.
 //! - [`Engine`] is also the [`SqlEngine`](twinlake_contracts::SqlEngine) of pipelines: the same functions, no tables
 //!   of the lake.
 
@@ -32,6 +33,7 @@ pub mod output;
 mod remote;
 mod row_wise;
 mod scan_pieces;
+mod scores;
 mod session;
 mod settings;
 #[cfg(test)]

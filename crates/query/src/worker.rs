@@ -9,7 +9,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::settings::TwinOptions;
-use crate::{sort, timestamps};
+use crate::{scores, sort, timestamps};
 
 /// A state with all functions of a session and no tables.
 pub fn worker_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
@@ -19,6 +19,7 @@ pub fn worker_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<S
     let context = SessionContext::new_with_state(twinlake_spatial::configure(builder).build());
     timestamps::register(&context);
     twinlake_spatial::register(&context)?;
+    scores::register(&context);
     Ok(context.state())
 }
 

@@ -398,13 +398,8 @@ impl Town {
             let begun = Instant::now();
             let change = Override::of_rows(&model, &values)?;
             bytes = change.bytes();
-            self.twins.put_scenario(Scenario {
-                name: "fork".into(),
-                description: "Many meters count something else.".into(),
-                fork_at_us: None,
-                fork_known_at_us: None,
-                overrides: vec![change],
-            })?;
+            let description = "Many meters count something else.";
+            self.twins.put_scenario(Scenario::of_overrides("fork", description, vec![change]))?;
             latencies.push(ms(begun));
         }
         let load = format!("{overrides} overrides over {rows} rows");

@@ -3,7 +3,7 @@
 //! [`Service::start`] opens both. Every answer is a query over the same tables, in a session of its own: an HTTP
 //! request has one for itself, a PostgreSQL connection keeps one with its `SET twin.…`. Sessions only read.
 //!
-//! - HTTP: `/v1/sql`, `/v1/twins`, `/v1/events`, `/v1/simulations`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`. Errors are
+//! - HTTP: `/v1/sql`, `/v1/twins`, `/v1/events`, `/v1/scenarios`, `/v1/simulations`, `/healthz`, `/readyz`, `/metrics`, `/openapi.json`. Errors are
 //!   problem documents (RFC 9457).
 //! - PostgreSQL: simple and extended protocol, `pg_catalog`, cursors, cancellation; transactions are accepted and
 //!   group settings, there is nothing else to roll back. Errors carry PostgreSQL's SQLSTATE.

@@ -185,7 +185,7 @@ impl PartitionStream for RunStream {
 }
 
 /// The batch in exactly these types.
-fn in_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn in_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
     RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from)

@@ -10,10 +10,13 @@
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
 //! - `simulate(operator, network => 'file', …)` runs an operator on files of its field, as the reader `simulate` of pipelines
 //!   ([`SimulateSettings`]) and the command line do.
+//! - A scenario may say what is run in it, in which order and variation; [`Twins::run_scenario`] runs it, `scenario_create`,
+//!   `scenario_drop`, `scenario_run` and `scenario_ensemble` do so in SQL. `hindcast(…)` scores what would have been said.
 //! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
 //! - `twin.relations` holds the edges between all instances; `twin_reach` and `twin_path` follow them.
 //! - `scenario_diff(a, b)` tells where two scenarios differ.
-//! - `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`, `meta.runs` say what there is.
+//! - `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`, `meta.scenario_runs`, `meta.runs` say what
+//!   there is.
 //!
 //! The four columns of every twin row: `valid_time` (since when the state holds; null on a map, which has no time),
 //! `known_time` (when that became known here), `origin` (`observed`, `forecast`, `simulated`) and `scenario` (the
@@ -29,10 +32,12 @@ mod columns;
 pub mod demand;
 mod diff;
 mod edges;
+mod effect;
 mod events;
 mod field_files;
 mod functions;
 mod graph;
+mod hindcast;
 mod keyed;
 mod lineage;
 mod live;
@@ -72,7 +77,10 @@ pub use model::{
 };
 pub use relation::{Relation, RelationType};
 pub use runs::{Run, RunStatus, SimulationRequest, Simulations};
-pub use scenario::{Override, Scenario, ScenarioFile};
+pub use scenario::{
+    Bounds, Choice, Distribution, Ensemble, ExecutedRun, Execution, ExecutionStatus, Lognormal, Normal,
+    Override, Scenario, ScenarioChange, ScenarioFile, ScenarioRun, Triangular,
+};
 pub use simulate_reader::SimulateSettings;
 pub use twins::Twins;
 pub use views::{ModelView, ViewColumn};

@@ -284,10 +284,14 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
     ])
 }
 
-/// A row a scenario; `base` is what it leaves at `fork_at` (`observed`: the city as it is), `overrides` is JSON.
+/// A row a scenario; `base` is what it leaves at `fork_at` (`observed`: the city as it is), `overrides`, `parameters`, `runs` and
+/// `ensemble` are JSON, `source` is the file, or `created`.
 fn scenarios(twins: &Twins) -> Result<RecordBatch> {
     let scenarios = twins.scenarios();
     let json = |value: &Vec<crate::scenario::Override>| serde_json::json!(value).to_string();
+    fn said<T: serde::Serialize>(value: &T, nothing: bool) -> Option<String> {
+        (!nothing).then(|| serde_json::json!(value).to_string())
+    }
     table(vec![
         ("name", texts(scenarios.iter().map(|scenario| Some(&scenario.name)))),
         ("description", texts(scenarios.iter().map(|scenario| Some(&scenario.description)))),
@@ -298,5 +302,26 @@ fn scenarios(twins: &Twins) -> Result<RecordBatch> {
             Arc::new(scenarios.iter().map(|scenario| scenario.overrides.len() as i64).collect::<Int64Array>())
         }),
         ("overrides", texts(scenarios.iter().map(|scenario| Some(json(&scenario.overrides))))),
+        (
+            "horizon_s",
+            Arc::new(scenarios.iter().map(|scenario| scenario.horizon_s).collect::<Float64Array>()),
+        ),
+        (
+            "parameters",
+            texts(
+                scenarios.iter().map(|scenario| said(&scenario.parameters, scenario.parameters.is_empty())),
+            ),
+        ),
+        ("runs", texts(scenarios.iter().map(|scenario| said(&scenario.runs, scenario.runs.is_empty())))),
+        (
+            "ensemble",
+            texts(scenarios.iter().map(|scenario| said(&scenario.ensemble, scenario.ensemble.is_none()))),
+        ),
+        (
+            "source",
+            texts(
+                scenarios.iter().map(|scenario| Some(&scenario.source).filter(|source| !source.is_empty())),
+            ),
+        ),
     ])
 }

@@ -18,7 +18,7 @@ use twinlake_lake::CpuMeter;
 
 use crate::model::{KNOWN_TIME, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
 use crate::run_record::record;
-use crate::runs::{Run, RunStatus};
+use crate::runs::{Run, RunStatus, Share};
 use crate::simulated::RUN_ID;
 use crate::snapshot::Frozen;
 use crate::{Twins, columns};
@@ -45,6 +45,7 @@ pub(crate) struct Job {
     pub(crate) version: String,
     pub(crate) horizon: Horizon,
     pub(crate) instant_us: Option<i64>,
+    pub(crate) share: Share,
     pub(crate) started_at_us: i64,
     pub(crate) run: watch::Sender<Run>,
     pub(crate) cancelled: Arc<AtomicBool>,
@@ -73,13 +74,12 @@ impl Job {
     }
 
     async fn work(&self, frozen: Frozen) -> Result<(Map<String, Value>, u64)> {
-        let turn = self.twins.runs().turn.clone();
-        let _turn = turn.acquire_owned().await.map_err(Error::internal)?;
-        let demand = frozen.demand.clone();
+        let _turn = self.twins.runs().turn(self.share).await?;
+        let told = frozen.told.clone();
         let outcome = self.compute(frozen.snapshot).await?;
         let rows = self.land(&outcome).await?;
         let mut summary = outcome.summary;
-        summary.extend(demand);
+        summary.extend(told);
         Ok((summary, rows))
     }
 

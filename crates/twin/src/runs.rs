@@ -11,7 +11,6 @@
 //! records, so a run's rows are there once or not at all.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +18,7 @@ use arrow::array::RecordBatch;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use twinlake_contracts::{Error, Horizon, ParameterSpec, Parameters, Result, Snapshot, now_us, suggest};
 use twinlake_lake::CpuMeter;
 use twinlake_query::Tense;
@@ -27,11 +26,35 @@ use twinlake_query::Tense;
 use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::{Job, result_schema};
 use crate::run_record::{SUCCEEDED, read_record};
+use crate::scenario::{Pins, hex};
 use crate::simulated::RUN_ID;
 use crate::{Twins, demand, snapshot};
 
-/// How many operators run at a time; each uses all cores for itself.
-const AT_A_TIME: usize = 1;
+/// How many shares of the machine there are: an operator that runs alone uses all cores for itself, a member of an ensemble one.
+fn shares() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+}
+
+/// How much of the machine a run may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Nothing else runs beside it.
+    #[default]
+    All,
+    /// One core; others run beside it.
+    One,
+}
+
+/// What else decides a run that is a part of something larger.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Within {
+    /// The model whose binding is meant.
+    pub(crate) twin: Option<String>,
+    /// Which runs it sees.
+    pub(crate) pins: Option<Arc<Pins>>,
+    /// How much of the machine it may have.
+    pub(crate) share: Share,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +134,15 @@ impl Run {
 /// The runs that this process was asked for.
 pub(crate) struct RunTable {
     runs: Mutex<BTreeMap<String, Entry>>,
-    pub(crate) turn: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+}
+
+impl RunTable {
+    /// Waits for a share of the machine.
+    pub(crate) async fn turn(&self, share: Share) -> Result<OwnedSemaphorePermit> {
+        let wanted = if share == Share::All { shares() } else { 1 };
+        self.turn.clone().acquire_many_owned(wanted).await.map_err(Error::internal)
+    }
 }
 
 struct Entry {
@@ -121,7 +152,7 @@ struct Entry {
 
 impl Default for RunTable {
     fn default() -> Self {
-        Self { runs: Mutex::default(), turn: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { runs: Mutex::default(), turn: Arc::new(Semaphore::new(shares() as usize)) }
     }
 }
 
@@ -138,34 +169,49 @@ impl Simulations {
 
     /// The parameters that `operator` takes here: its own, and those of the demand that is made for it.
     pub fn parameters(&self, operator: &str) -> Result<Vec<ParameterSpec>> {
-        let (_, binding) = self.twins.simulation(operator)?;
-        let mut specs = self.twins.operators().get(operator)?.describe().parameters;
-        if binding.demand.is_some() {
-            specs.extend(demand::parameters());
-        }
-        for spec in &mut specs {
-            if let Some(given) = binding.parameters.get(spec.name) {
-                spec.default = given.clone();
-            }
-        }
-        Ok(specs)
+        self.twins.parameter_specs(operator, None)
     }
 
     /// Asks for a run: freezes the snapshot and, unless an equal run is there or under way, starts the operator.
     /// Returns the run's identifier.
     pub async fn submit(&self, request: SimulationRequest) -> Result<String> {
-        let (model, binding) = self.twins.simulation(&request.operator)?;
-        let binding = binding.clone();
-        let parameters = resolve(&self.parameters(&request.operator)?, &request)?;
+        self.submit_within(request, Within::default()).await
+    }
+
+    /// As [`Simulations::submit`], for a run that is a part of something larger.
+    pub(crate) async fn submit_within(
+        &self,
+        mut request: SimulationRequest,
+        within: Within,
+    ) -> Result<String> {
+        let twin = within.twin.as_deref();
+        let (model, binding) = self.twins.simulation_of(&request.operator, twin)?;
+        let named = request.scenario.as_deref().filter(|name| !name.is_empty());
+        let scenario = named.map(|name| self.twins.scenario(name)).transpose()?;
+        if let Some(scenario) = &scenario {
+            let mut given = scenario.parameters_of(&request.operator);
+            given.append(&mut request.parameters);
+            request.parameters = given;
+        }
+        let parameters = resolve(&self.twins.parameter_specs(&request.operator, twin)?, &request)?;
         let (tense, instant_us) = self.instant(&request)?;
-        let frozen = snapshot::freeze(&self.twins, &binding, &tense, &parameters).await?;
+        let horizon_s = scenario.as_ref().and_then(|scenario| scenario.horizon_s);
+        let pins = within.pins.as_ref();
+        let mut frozen = snapshot::freeze(&self.twins, &binding, &tense, &parameters, pins).await?;
+        if let Some(member) = scenario.as_ref().filter(|scenario| scenario.member > 0) {
+            // What the run says of itself is in its summary.
+            frozen.told.insert("member".to_owned(), member.member.into());
+            let drawn = member.drawn.get(&request.operator);
+            frozen.told.insert("drawn".to_owned(), json!(drawn.cloned().unwrap_or_default()));
+        }
         let version = self.twins.operators().get(&request.operator)?.describe().version;
         let version = if binding.demand.is_some() {
             format!("{version}+demand.{}", demand::VERSION)
         } else {
             version.to_owned()
         };
-        let fingerprint = fingerprint(&request, &version, &parameters, instant_us, &frozen.snapshot)?;
+        let fingerprint =
+            fingerprint(&request, &version, &parameters, (instant_us, horizon_s), &frozen.snapshot)?;
         let run_id = format!("{}-{}", request.operator.replace('_', "-"), &fingerprint[..16]);
         let run = Run {
             run_id: run_id.clone(),
@@ -204,11 +250,9 @@ impl Simulations {
             model,
             binding,
             version,
-            horizon: Horizon {
-                from_us: instant_us.unwrap_or_default(),
-                to_us: instant_us.unwrap_or_default(),
-            },
+            horizon: horizon(instant_us, horizon_s),
             instant_us,
+            share: within.share,
             started_at_us: now_us(),
             run: sender,
             cancelled,
@@ -350,7 +394,7 @@ fn fingerprint(
     request: &SimulationRequest,
     version: &str,
     parameters: &Parameters,
-    instant_us: Option<i64>,
+    (instant_us, horizon_s): (Option<i64>, Option<f64>),
     snapshot: &Snapshot,
 ) -> Result<String> {
     let mut hasher = Sha256::new();
@@ -362,10 +406,16 @@ fn fingerprint(
     let scenario = request.scenario.as_deref().filter(|name| !name.is_empty());
     let head = json!([request.operator, version, parameters, request.seed, scenario, instant_us]);
     hasher.update(head.to_string());
+    if let Some(horizon_s) = horizon_s {
+        hasher.update(format!("until {horizon_s} s later\n"));
+    }
     snapshot::hash(snapshot, &mut hasher)?;
-    Ok(hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    }))
+    Ok(hex(&hasher.finalize()))
+}
+
+/// From the instant as far as the future reaches; an instant alone, if it does not.
+fn horizon(instant_us: Option<i64>, horizon_s: Option<f64>) -> Horizon {
+    let from_us = instant_us.unwrap_or_default();
+    let length_us = horizon_s.map_or(0, |seconds| (seconds * 1e6).round() as i64);
+    Horizon { from_us, to_us: from_us.saturating_add(length_us) }
 }

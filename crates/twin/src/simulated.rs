@@ -3,7 +3,8 @@
 //! The run shown is the newest one (by the instant it became known, then by identifier) of the scenario in view whose
 //! instant is not after `as_of`. A run without an instant was made from the map alone and holds at all times. A
 //! scenario without overrides is the city as it is and shows its runs too; any other scenario shows its own only:
-//! flows of the open street say nothing about the closed one. `known_at` hides observations, never runs: a run is not
+//! flows of the open street say nothing about the closed one. A scenario that says what is run in it shows the runs of its newest
+//! execution (`scenario/execution.rs`), whatever was run beside it. `known_at` hides observations, never runs: a run is not
 //! what was known, but an answer to a question asked now.
 //!
 //! A row with simulated values has origin `simulated`, the run's instant as `valid_time` and the run's end as
@@ -20,6 +21,7 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, SortExpr, lit, when};
 
 use crate::between::NEXT;
 use crate::model::{KNOWN_TIME, ORIGIN, SCENARIO, SimulationBinding, TwinModel, VALID_TIME};
+use crate::scenario::pinned;
 use crate::state::{StatePlanner, TOUCHED, instant, named, null};
 
 /// The column of a result table with the run's identifier.
@@ -79,11 +81,20 @@ async fn runs(
         return Ok(None);
     };
     let view = planner.view;
+    let pinned = if planner.stand_in {
+        None
+    } else {
+        pinned(planner.twins, planner.session, view, &model.name, &binding.operator)
+    };
+    if pinned == Some(None) {
+        return Ok(None);
+    }
     let base = named(SCENARIO).is_null();
-    let matches = match view.scenario_name() {
-        None => base,
-        Some(name) if view.is_base() => named(SCENARIO).eq(lit(name)).or(base),
-        Some(name) => named(SCENARIO).eq(lit(name)),
+    let matches = match (pinned.flatten(), view.scenario_name()) {
+        (Some(run_id), _) => named(RUN_ID).eq(lit(run_id)),
+        (None, None) => base,
+        (None, Some(name)) if view.is_base() => named(SCENARIO).eq(lit(name)).or(base),
+        (None, Some(name)) => named(SCENARIO).eq(lit(name)),
     };
     let mut rows = LogicalPlanBuilder::scan(binding.table.to_string(), provider_as_source(provider), None)?
         .filter(matches)?;

@@ -17,6 +17,7 @@ use twinlake_query::{Session, SessionSettings, Tense};
 use crate::Twins;
 use crate::demand;
 use crate::model::{DemandBinding, RELATIONS, SimulationBinding};
+use crate::scenario::Pins;
 
 /// How often a snapshot is taken anew because a table got a new version meanwhile.
 const ATTEMPTS: usize = 5;
@@ -27,8 +28,8 @@ pub(crate) struct Frozen {
     pub(crate) snapshot: Snapshot,
     /// The Delta version of each table that was read.
     pub(crate) versions: BTreeMap<String, u64>,
-    /// What the demand model says of itself; empty without one.
-    pub(crate) demand: serde_json::Map<String, serde_json::Value>,
+    /// What the run says of itself besides its operator: the figures of its demand, and which member of an ensemble it is.
+    pub(crate) told: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Reads the inputs of an operator in one tense, and makes its demand.
@@ -37,6 +38,7 @@ pub(crate) async fn freeze(
     binding: &SimulationBinding,
     tense: &Tense,
     parameters: &Parameters,
+    pins: Option<&Arc<Pins>>,
 ) -> Result<Frozen> {
     // Demand is that of the city as it is: closing a street does not change what people want.
     let without_scenario = Tense { scenario: None, ..tense.clone() };
@@ -44,6 +46,9 @@ pub(crate) async fn freeze(
         let mut names = BTreeSet::new();
         let mut tables = BTreeMap::new();
         let session = session_in(twins, tense).await?;
+        if let Some(pins) = pins {
+            session.context().state_ref().write().config_mut().set_extension(Arc::clone(pins));
+        }
         for (role, sql) in &binding.inputs {
             let rows = read(twins, &session, sql, &mut names).await;
             let rows = rows.map_err(|error| of_input(&error, &binding.operator, role))?;
@@ -79,7 +84,7 @@ pub(crate) async fn freeze(
             made = summary;
         }
         let named = versions.into_iter().map(|(name, version)| (name.to_string(), version)).collect();
-        return Ok(Frozen { snapshot: Snapshot { tables }, versions: named, demand: made });
+        return Ok(Frozen { snapshot: Snapshot { tables }, versions: named, told: made });
     }
     Err(Error::transient("lake", "the tables of a simulation change faster than they can be read"))
 }

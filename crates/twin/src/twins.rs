@@ -14,7 +14,9 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, format_us, suggest};
+use twinlake_contracts::{
+    Error, OperatorRegistry, ParameterSpec, Result, TableName, TomlFile, format_us, suggest,
+};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
@@ -25,13 +27,14 @@ use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
 use crate::events::Events;
 use crate::functions::{Simulate, TwinAt};
+use crate::hindcast;
 use crate::live::{Live, PresentBegun};
 use crate::meta::MetaTable;
 use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
 use crate::point::Chain;
 use crate::runs::{RunTable, Simulations};
-use crate::scenario::Scenario;
+use crate::scenario::{self, Known};
 use crate::state::{StatePlanner, check_expressions, named};
 use crate::table::TwinTable;
 use crate::view::{View, back, through};
@@ -46,7 +49,8 @@ pub struct Twins {
     engine: Weak<Engine>,
     lake: Arc<Lake>,
     models: BTreeMap<String, Arc<TwinModel>>,
-    scenarios: RwLock<BTreeMap<String, Arc<Scenario>>>,
+    /// The scenarios, and what was run of them.
+    pub(crate) known: Known,
     operators: OperatorRegistry,
     runs: RunTable,
     /// For each model that others are matched to: its index, and the table version that it was made from.
@@ -105,7 +109,7 @@ impl Twins {
             engine: Arc::downgrade(engine),
             lake: engine.lake().clone(),
             models: parsed.into_iter().map(|(name, model)| (name, Arc::new(model))).collect(),
-            scenarios: RwLock::default(),
+            known: Known::default(),
             operators: twinlake_simulate::registry(),
             runs: RunTable::default(),
             targets: Mutex::default(),
@@ -137,44 +141,8 @@ impl Twins {
         Ok(twins)
     }
 
-    /// Adds a scenario, or replaces the one of the same name; queries see it from now on.
-    pub fn add_scenario(&self, file: &str, text: &str) -> Result<Arc<Scenario>> {
-        let models = self.models.iter().map(|(name, model)| (name.clone(), model.as_ref().clone())).collect();
-        let scenario = Arc::new(Scenario::parse(file, text, &models)?);
-        let view = View::new(&Tense::default(), Some(scenario.clone()));
-        for model in self.models.values() {
-            self.check(&view, model).map_err(|error| {
-                let overrides = scenario.overrides.iter();
-                let texts = overrides.flat_map(|one| one.condition.iter().chain(one.compute.values()));
-                TomlFile::new(file, text).placed(error, texts.map(String::as_str))
-            })?;
-        }
-        self.put(&scenario);
-        Ok(scenario)
-    }
-
-    /// Adds a scenario that was not written as a file, or replaces the one of the same name; queries see it from now on. Its
-    /// name is not checked, its SQL is.
-    pub fn put_scenario(&self, scenario: Scenario) -> Result<Arc<Scenario>> {
-        let scenario = Arc::new(scenario);
-        for change in &scenario.overrides {
-            self.model(&change.twin)?;
-        }
-        let view = View::new(&Tense::default(), Some(scenario.clone()));
-        for model in self.models.values() {
-            self.check(&view, model)?;
-        }
-        self.put(&scenario);
-        Ok(scenario)
-    }
-
-    fn put(&self, scenario: &Arc<Scenario>) {
-        let mut scenarios = self.scenarios.write().unwrap_or_else(PoisonError::into_inner);
-        scenarios.insert(scenario.name.clone(), scenario.clone());
-    }
-
     /// Checks the SQL of a model, and of the scenario in view over it.
-    fn check(&self, view: &View, model: &TwinModel) -> Result<()> {
+    pub(crate) fn check(&self, view: &View, model: &TwinModel) -> Result<()> {
         let session = self.engine()?.session(SessionSettings::default())?;
         let state = session.context().state();
         check_expressions(self, &state, view, model).map_err(back)
@@ -239,18 +207,6 @@ impl Twins {
     pub fn model(&self, name: &str) -> Result<Arc<TwinModel>> {
         let known = || self.models.keys().map(String::as_str);
         self.models.get(name).cloned().ok_or_else(|| Error::not_found("twin model", name, known()))
-    }
-
-    /// All scenarios, by name.
-    pub fn scenarios(&self) -> Vec<Arc<Scenario>> {
-        self.scenarios.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-
-    /// A scenario by name; an unknown one is an error with a suggestion.
-    pub fn scenario(&self, name: &str) -> Result<Arc<Scenario>> {
-        let scenarios = self.scenarios.read().unwrap_or_else(PoisonError::into_inner);
-        let known = || scenarios.keys().map(String::as_str);
-        scenarios.get(name).cloned().ok_or_else(|| Error::not_found("scenario", name, known()))
     }
 
     /// Simulation runs.
@@ -362,15 +318,50 @@ impl Twins {
 
     /// The model that an operator is bound to, and the binding that says what it takes.
     pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        let own = |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
+        self.simulation_of(operator, None)
+    }
+
+    /// The model that an operator is bound to, and the binding; of several the first, or that of `twin`.
+    pub(crate) fn simulation_of(
+        &self,
+        operator: &str,
+        twin: Option<&str>,
+    ) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        if let Some(twin) = twin {
+            self.model(twin)?;
+        }
         let bound = self.models.values().find_map(|model| {
+            let own =
+                |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
             let binding = model.simulation.as_ref().filter(own)?;
-            Some((model.clone(), Arc::new(binding.clone())))
+            let meant = twin.is_none_or(|twin| twin == model.name);
+            meant.then(|| (model.clone(), Arc::new(binding.clone())))
         });
         bound.ok_or_else(|| {
             let known = self.models.values().filter_map(|model| model.simulation.as_ref());
-            Error::not_found("operator", operator, known.map(|binding| binding.operator.as_str()))
+            let known: Vec<&str> = known.map(|binding| binding.operator.as_str()).collect();
+            match twin {
+                Some(twin) if known.contains(&operator) => {
+                    Error::config(format!("twin model '{twin}' is not bound to {operator}"))
+                }
+                _ => Error::not_found("operator", operator, known),
+            }
         })
+    }
+
+    /// The parameters that an operator takes here: its own, and those of the demand that is made for it.
+    pub(crate) fn parameter_specs(&self, operator: &str, twin: Option<&str>) -> Result<Vec<ParameterSpec>> {
+        let (_, binding) = self.simulation_of(operator, twin)?;
+        let mut specs = self.operators.get(operator)?.describe().parameters;
+        if binding.demand.is_some() {
+            specs.extend(crate::demand::parameters());
+        }
+        for spec in &mut specs {
+            if let Some(given) = binding.parameters.get(spec.name) {
+                spec.default = given.clone();
+            }
+        }
+        Ok(specs)
     }
 
     /// `<model>` or `<model>_history` as a model and whether it is its history.
@@ -563,6 +554,8 @@ impl Extension for TwinExtension {
         context.register_udtf("twin_reach", Arc::new(TwinReach(twins.clone())));
         context.register_udtf("twin_path", Arc::new(TwinPath(twins.clone())));
         context.register_udtf("simulate", Arc::new(Simulate(twins.clone())));
+        scenario::functions::register(twins, context);
+        hindcast::register(twins, context);
         for (name, table) in MetaTable::all(twins)? {
             context.register_table(TableReference::full(CATALOG, "meta", name), Arc::new(table))?;
         }

@@ -56,7 +56,7 @@ impl View {
 
     /// Whether the scenario changes nothing, so that what was simulated for the city as it is holds in it too.
     pub(crate) fn is_base(&self) -> bool {
-        self.scenario.as_ref().is_none_or(|scenario| scenario.overrides.is_empty())
+        self.scenario.as_ref().is_none_or(|scenario| scenario.changes_nothing())
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
             description: String::new(),
             fork_at_us,
             fork_known_at_us: Some(70),
-            overrides: Vec::new(),
+            ..Scenario::default()
         })
     }
 

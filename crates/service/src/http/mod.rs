@@ -6,6 +6,7 @@ mod influx;
 mod ingest;
 pub(crate) mod openapi;
 mod problem;
+mod scenarios;
 mod simulations;
 mod sql;
 mod status;
@@ -21,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::trace::TraceLayer;
@@ -75,6 +76,12 @@ pub(crate) fn routes() -> Vec<Route> {
         route("GET", "/v1/events", get(events::open)),
         route("GET", "/v1/events/stream", get(events::stream)),
         route("POST", "/v1/events/{event_id}/acknowledge", post(events::acknowledge)),
+        route("GET", "/v1/scenarios", get(scenarios::list)),
+        route("GET", "/v1/scenarios/{name}", get(scenarios::show)),
+        route("PUT", "/v1/scenarios/{name}", bodies(put(scenarios::put))),
+        route("DELETE", "/v1/scenarios/{name}", delete(scenarios::delete)),
+        route("POST", "/v1/scenarios/{name}/runs", post(scenarios::run)),
+        route("GET", "/v1/scenarios/{name}/runs/{execution_id}", get(scenarios::execution)),
         route("POST", "/v1/simulations", post(simulations::submit)),
         route("GET", "/v1/simulations/{run_id}", get(simulations::run)),
         route("GET", "/v1/simulations/{run_id}/result", get(simulations::result)),

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::http::{events, influx, ingest, simulations, sql, status, twins};
+use crate::http::{events, influx, ingest, scenarios, simulations, sql, status, twins};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,12 @@ use crate::http::{events, influx, ingest, simulations, sql, status, twins};
         events::open,
         events::stream,
         events::acknowledge,
+        scenarios::list,
+        scenarios::show,
+        scenarios::put,
+        scenarios::delete,
+        scenarios::run,
+        scenarios::execution,
         simulations::submit,
         simulations::run,
         simulations::result,
@@ -40,6 +46,7 @@ use crate::http::{events, influx, ingest, simulations, sql, status, twins};
         (name = "twins", description = "State of the twins"),
         (name = "events", description = "What rules say of twins"),
         (name = "ingest", description = "Rows and lines that clients hand in"),
+        (name = "scenarios", description = "Forks of the city, and what is run in them"),
         (name = "simulations", description = "What would be"),
         (name = "status", description = "For operators"),
     )

@@ -28,6 +28,12 @@ pub struct Problem {
     /// The way out, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// The line of the body at fault, from 1, if the body is a text of lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column in that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
     /// In seconds.
     #[serde(skip)]
     #[schema(ignore)]
@@ -43,6 +49,8 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             help: None,
+            line: None,
+            column: None,
             retry: None,
         }
     }
@@ -91,6 +99,10 @@ impl From<Error> for Problem {
             Error::Config(config) => {
                 let mut problem = Self::bad_request(config.message.clone());
                 problem.help = config.help;
+                if let Some(place) = config.place.filter(|place| place.line > 0) {
+                    problem.line = Some(place.line);
+                    problem.column = Some(place.column).filter(|column| *column > 0);
+                }
                 problem
             }
             Error::Data { reason, message } => {

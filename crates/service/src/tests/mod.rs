@@ -3,6 +3,7 @@
 mod doors;
 mod http;
 mod postgres;
+mod scenarios;
 mod webhooks;
 
 use std::sync::Arc;

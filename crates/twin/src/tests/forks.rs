@@ -100,13 +100,7 @@ async fn a_fork_costs_its_overrides_whatever_the_size_of_the_table() {
         ]);
         let change = Override::of_rows(&model, &overrides.unwrap()).unwrap();
         let bytes = change.bytes();
-        let scenario = Scenario {
-            name: "many".into(),
-            description: "Many machines run hot.".into(),
-            fork_at_us: None,
-            fork_known_at_us: None,
-            overrides: vec![change],
-        };
+        let scenario = Scenario::of_overrides("many", "Many machines run hot.", vec![change]);
         city.twins.put_scenario(scenario).unwrap();
         assert_eq!(stored(city.folder.path()), before, "a fork writes nothing");
         let session = city.session();

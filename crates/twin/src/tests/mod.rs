@@ -1,9 +1,12 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
 mod couplings;
+mod definitions;
 mod events;
+mod executions;
 mod files;
 mod forks;
+mod hindcasts;
 mod kept;
 mod laws;
 mod plant;
