@@ -143,3 +143,79 @@ fn what_looks_up_a_table_is_run_again_after_it() {
         (21_000, 21_000, 21_000)
     );
 }
+
+const METER: &str = r#"
+name = "meter"
+description = "A meter and its last reading."
+key = "id"
+[telemetry]
+table = "test.reading"
+[properties.id]
+type = "int64"
+description = "The meter."
+[properties.sequence]
+type = "int64"
+unit = "readings"
+column = "_sequence"
+description = "The place of its message in the log."
+"#;
+
+#[test]
+fn a_twin_model_that_means_something_else_needs_a_higher_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("pipes")).unwrap();
+    fs::create_dir_all(folder.join("schemas/twins")).unwrap();
+    append(folder, 1, 40);
+    fs::write(folder.join("pipes/ledger.toml"), pipeline("type = \"files\"\npath = \"../readings.jsonl\""))
+        .unwrap();
+    succeed(folder, &["run", "--once", "--no-progress", "pipes/ledger.toml"]);
+    let model = |text: &str| fs::write(folder.join("schemas/twins/meter.toml"), text).unwrap();
+    let versions = || number(folder, "SELECT count(*) FROM meta.twin_versions");
+
+    model(METER);
+    assert!(succeed(folder, &["plan", "pipes"]).contains("+ twin model meter   version 1"));
+    succeed(folder, &["apply", "pipes"]);
+    for command in ["plan", "apply"] {
+        assert!(succeed(folder, &[command, "pipes"]).starts_with("no changes"), "{command}");
+    }
+    assert_eq!(versions(), 1);
+
+    // Something more needs no version, and says which rows are without it.
+    let more = format!("{METER}[properties.ts]\ntype = \"timestamp\"\ndescription = \"When.\"\n");
+    model(&more);
+    let told = succeed(folder, &["apply", "pipes"]);
+    for expected in
+        ["~ twin model meter   version 1", "property ts is new: timestamp", "test.reading: 40 rows"]
+    {
+        assert!(told.contains(expected), "'{expected}' is missing in {told}");
+    }
+    assert_eq!(versions(), 2);
+
+    // Another unit and another name are another meaning.
+    let other = more
+        .replace("unit = \"readings\"", "unit = \"messages\"")
+        .replace("[properties.ts]", "[properties.at]\ncolumn = \"ts\"");
+    model(&other);
+    for command in ["plan", "apply"] {
+        let refused = twinlake(folder, &[command, "pipes"]);
+        assert_eq!(refused.status.code(), Some(1), "{command}");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        for expected in ["unit messages was readings", "property at is the new name of ts", "say version = 2"]
+        {
+            assert!(said.contains(expected), "'{expected}' is missing in {said}");
+        }
+    }
+    assert_eq!(versions(), 2, "nothing of a refused plan is done");
+    model(&other.replace("key = \"id\"", "version = 2\nkey = \"id\""));
+    let told = succeed(folder, &["apply", "pipes"]);
+    assert!(told.contains("version 1 to 2") && told.contains("! values of _sequence"), "{told}");
+    assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
+    assert_eq!(number(folder, "SELECT count(at) FROM twin.meter"), 40, "the past under its new name");
+    assert_eq!(number(folder, "SELECT max(version) FROM meta.twin_versions WHERE model = 'meter'"), 2);
+
+    fs::remove_file(folder.join("schemas/twins/meter.toml")).unwrap();
+    assert!(succeed(folder, &["plan", "pipes"]).contains("- twin model meter"));
+    succeed(folder, &["apply", "pipes"]);
+    assert!(succeed(folder, &["plan", "pipes"]).starts_with("no changes"));
+}

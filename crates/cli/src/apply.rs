@@ -1,4 +1,5 @@
-//! `twinlake plan` and `twinlake apply`: a folder of pipelines says what is to run; the lake remembers what was applied.
+//! `twinlake plan` and `twinlake apply`: a folder of pipelines says what is to run; the lake remembers what was applied. Twin models
+//! are compared with it (`models.rs`).
 //!
 //! What was applied is in `meta.pipelines`, a row a change; the newest row of a pipeline counts. `serve --applied` runs it.
 
@@ -25,6 +26,7 @@ use twinlake_pipeline::{
 use crate::WrongUse;
 use crate::arguments::{ApplyOptions, PlanOptions};
 use crate::governance;
+use crate::models::{self, ModelStep};
 use crate::pipelines::{self, components};
 use crate::settings::Settings;
 use crate::town::Town;
@@ -229,11 +231,11 @@ async fn table_change(town: &Town, spec: &TableSpec, stale: bool) -> Result<Tabl
     Ok(change)
 }
 
-fn tell(steps: &[Step]) -> String {
-    if steps.is_empty() {
+fn tell(steps: &[Step], models: &[ModelStep]) -> String {
+    if steps.is_empty() && models.is_empty() {
         return "no changes: what is applied is what the folder says".to_owned();
     }
-    let mut text = String::new();
+    let mut text = models::tell(models);
     for step in steps {
         let (sign, rest) = match step.action {
             Action::Create => ("+", String::new()),
@@ -271,28 +273,37 @@ fn tell(steps: &[Step]) -> String {
     text
 }
 
-/// Refuses a plan with columns that do not fit.
-fn check(steps: &[Step]) -> Result<()> {
+/// Refuses a plan with columns that do not fit, or with models that mean something else without saying so.
+fn check(steps: &[Step], models: &[ModelStep]) -> Result<()> {
+    let tables = steps.iter().flat_map(|step| &step.tables).filter_map(|table| table.refused.clone());
     let refused: Vec<String> =
-        steps.iter().flat_map(|step| &step.tables).filter_map(|table| table.refused.clone()).collect();
+        models.iter().filter_map(|model| model.refused.clone()).chain(tables).collect();
     if refused.is_empty() { Ok(()) } else { Err(anyhow!(refused.join("\n"))) }
 }
 
 /// `twinlake plan`.
 pub async fn plan(settings: &Settings, options: &PlanOptions) -> Result<()> {
     let town = Town::open(settings).await?;
+    let models = models::steps(settings, &town).await?;
     let (steps, _) = steps(&town, &options.folder).await?;
-    let text = if options.json { serde_json::to_string(&steps)? } else { tell(&steps) };
+    let text = if options.json {
+        let all = models.iter().map(|model| json!(model)).chain(steps.iter().map(|step| json!(step)));
+        serde_json::to_string(&all.collect::<Vec<_>>())?
+    } else {
+        tell(&steps, &models)
+    };
     println!("{}", text.trim_end());
-    check(&steps)
+    check(&steps, &models)
 }
 
 /// `twinlake apply`.
 pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
     let town = Town::open(settings).await?;
+    let models = models::steps(settings, &town).await?;
     let (steps, mut plans) = steps(&town, &options.folder).await?;
-    println!("{}", tell(&steps).trim_end());
-    check(&steps)?;
+    println!("{}", tell(&steps, &models).trim_end());
+    check(&steps, &models)?;
+    models::apply(&town, &models).await?;
     for step in &steps {
         let mut stale: BTreeSet<String> =
             step.tables.iter().filter(|table| table.rebuild).map(|table| table.table.clone()).collect();
@@ -322,7 +333,7 @@ pub async fn apply(settings: &Settings, options: &ApplyOptions) -> Result<()> {
             println!("to rebuild: twinlake reprocess {} (or apply --rebuild)", step.file.display());
         }
     }
-    if !steps.is_empty() {
+    if !steps.is_empty() || !models.is_empty() {
         println!("applied");
     }
     town.close().await?;

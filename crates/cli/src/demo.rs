@@ -1,4 +1,6 @@
-//! `twinlake demo`: one real reading from MQTT message to twin to what-if, in one go.
+//! `twinlake demo`: one real reading from MQTT message to twin to what-if, in one go; a city, and a factory in it.
+
+mod factory;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ const SCENARIOS: [&str; 2] = ["kaivokatu-closed", "bridge-closed"];
 const FORK: &str = "2018-10-09T04:33:00Z";
 /// An instant within the simulated hour.
 const LATER: &str = "2018-10-09T05:30:00Z";
+/// The capture of the vehicles.
+const VEHICLES: &str = "helsinki-vehicles.hfp.txt";
 /// The segments of an HFP topic that name the vehicle: its operator and its number.
 const OPERATOR_AND_VEHICLE: (usize, usize) = (6, 8);
 /// The simulation operator.
@@ -42,20 +46,27 @@ pub async fn run(settings: &Settings, options: &DemoOptions) -> Result<()> {
     let mqtt = settings.mqtt(&options.doors).to_string();
     let vehicles = folder.join("pipelines/helsinki-vehicles.toml");
     let vehicles = pipelines::load(&vehicles, &town.engine, &[("TWINLAKE_MQTT", mqtt.clone())]).await?;
-    let claims = broker_topics(&vehicles, &mqtt);
+    let machines = folder.join("pipelines/factory-machines.toml");
+    let machines = pipelines::load(&machines, &town.engine, &[("TWINLAKE_MQTT", mqtt.clone())]).await?;
+    let claims = [broker_topics(&vehicles, &mqtt), broker_topics(&machines, &mqtt)].concat();
     let doorway = Doorway::open(settings, &options.doors, &town, claims).await?;
     println!("Lake {}\n", town.lake.location());
 
-    let bar = progress::spinner(settings.progress, "map");
-    let map = pipelines::load(&folder.join("pipelines/helsinki-map.toml"), &town.engine, &[]).await?;
-    let report = pipelines::start(&town, map).await?.finish().await?;
-    bar.finish_and_clear();
-    println!("Map      {}", report_line(&report));
+    for (label, file) in [("Map", "helsinki-map"), ("", "helsinki-districts"), ("Factory", "factory-map")] {
+        let bar = progress::spinner(settings.progress, file);
+        let file = folder.join(format!("pipelines/{file}.toml"));
+        let map = pipelines::load(&file, &town.engine, &[]).await?;
+        let report = pipelines::start(&town, map).await?.finish().await?;
+        bar.finish_and_clear();
+        println!("{label:8} {}", report_line(&report));
+    }
 
-    let running = pipelines::start(&town, vehicles).await?;
-    let before = replay(settings, options, &folder, &doorway, &running).await?;
-    println!("Vehicles {before}\n");
-    let running = vec![running];
+    let vehicles = pipelines::start(&town, vehicles).await?;
+    let capture = Replay { file: VEHICLES, speed: options.speed, device_segments: OPERATOR_AND_VEHICLE };
+    println!("Vehicles {}", replay(settings, &capture, &folder, &doorway, &vehicles).await?);
+    let machines = pipelines::start(&town, machines).await?;
+    println!("Machines {}\n", replay(settings, &factory::CAPTURE, &folder, &doorway, &machines).await?);
+    let running = vec![vehicles, machines];
     doorway.show(&running);
     doorway.service.readiness().set("pipelines", true);
 
@@ -63,12 +74,15 @@ pub async fn run(settings: &Settings, options: &DemoOptions) -> Result<()> {
     landed(&town, &session).await?;
     present_and_past(&session).await?;
     future(settings, &town, &session).await?;
+    factory::show_plant(&session).await?;
 
     println!("Go on asking");
     println!("{}", doorway.addresses());
     println!("  here        twinlake sql -c \"SELECT * FROM twin.vehicle WHERE line = '57'\"");
     println!("  the files   {}", folder.display());
-    println!("\nVehicle positions © HSL, CC BY 4.0. Map © OpenStreetMap contributors, ODbL.");
+    println!(
+        "\nVehicle positions © HSL, CC BY 4.0. Map © OpenStreetMap contributors, ODbL. Machines: AI4I 2020, S. Matzka, CC BY 4.0."
+    );
     if !options.once {
         println!("\nServing until Ctrl-C.");
         let _upkeep = Upkeep::start(&town, &settings.upkeep);
@@ -87,24 +101,34 @@ fn assets_folder(settings: &Settings) -> PathBuf {
     }
 }
 
-/// Publishes the capture through MQTT, as the vehicles did, and waits until all of it is committed.
+/// A capture that is published again.
+struct Replay {
+    /// Below `pipelines/data`.
+    file: &'static str,
+    /// Seconds of the capture in a second; 0: as fast as the broker takes them.
+    speed: f64,
+    /// The segments of a topic that name the device.
+    device_segments: (usize, usize),
+}
+
+/// Publishes a capture through MQTT, as the devices did, and waits until all of it is committed.
 async fn replay(
     settings: &Settings,
-    options: &DemoOptions,
+    replay: &Replay,
     folder: &std::path::Path,
     doorway: &Doorway,
     running: &pipelines::Running,
 ) -> Result<String> {
-    let capture = read_capture(&folder.join("pipelines/data/helsinki-vehicles.hfp.txt"))?;
+    let capture = read_capture(&folder.join("pipelines/data").join(replay.file))?;
     let total = capture.len() as u64;
     let before = running.stats.snapshot();
     let address = doorway.broker.local_addr();
     let publish = PublishSettings {
-        speed: options.speed,
-        device_segments: Some(OPERATOR_AND_VEHICLE),
+        speed: replay.speed,
+        device_segments: Some(replay.device_segments),
         ..PublishSettings::new(address.ip().to_string(), address.port())
     };
-    let bar = progress::bar(settings.progress, "vehicles by MQTT", total, "messages");
+    let bar = progress::bar(settings.progress, "messages by MQTT", total, "messages");
     let shown = bar.clone();
     let report =
         publish_capture(capture, &publish, move |acknowledged| shown.set_position(acknowledged)).await?;
@@ -127,13 +151,13 @@ async fn replay(
     bar.finish_and_clear();
     let rejects: Vec<String> =
         after.rejects.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let reasons = if rejects.is_empty() { String::new() } else { format!(" ({})", rejects.join(", ")) };
     Ok(format!(
-        "{}: {total} messages published and acknowledged in {:.1} s; {} rows, {} rejects ({})",
+        "{}: {total} messages published and acknowledged in {:.1} s; {} rows, {} rejects{reasons}",
         running.name,
         report.elapsed.as_secs_f64(),
         after.rows.values().sum::<u64>(),
         after.rejects.values().sum::<u64>(),
-        rejects.join(", ")
     ))
 }
 

@@ -12,6 +12,7 @@ mod events;
 mod governance;
 mod jobs;
 mod members;
+mod models;
 mod pieces;
 mod pipelines;
 mod progress;

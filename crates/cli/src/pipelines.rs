@@ -27,7 +27,7 @@ pub fn components() -> Arc<Components> {
     Arc::new(Components::new(
         twinlake_sources::registry(),
         twinlake_formats::decoders(),
-        twinlake_formats::readers(),
+        twinlake_formats::readers().with::<twinlake_twin::SimulateSettings>(),
     ))
 }
 

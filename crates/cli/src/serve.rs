@@ -9,9 +9,9 @@ use twinlake_contracts::{Error, Intake, TableStore};
 use twinlake_formats::Bodies;
 use twinlake_lake::{CacheStats, Lake};
 use twinlake_pipeline::{DirectIngest, DirectOptions, SourceKind};
-use twinlake_service::{Running, Service, ServiceSettings};
+use twinlake_service::{Running, Service, ServiceSettings, WebhookSettings, Webhooks};
 use twinlake_sources::{Broker, BrokerSettings};
-use twinlake_twin::Twins;
+use twinlake_twin::{PresentBegun, Twins};
 
 use crate::arguments::{Doors, ServeOptions};
 use crate::settings::Settings;
@@ -34,6 +34,7 @@ pub struct Doorway {
     pub broker: Arc<Broker>,
     intake: Option<Arc<DirectIngest>>,
     _present: Present,
+    _webhooks: Option<Webhooks>,
 }
 
 /// Keeps the present of twins in memory, also of those whose tables come later; ends when dropped.
@@ -106,14 +107,20 @@ impl Doorway {
             vec![(Vec::new(), counted.stats().messages as f64)]
         });
         let present = Present::start(Arc::clone(&town.twins));
+        measure_present(&service, &town.twins);
+        let mut webhooks = None;
         let rules = Path::new(EVENT_RULES);
         if rules.is_dir() {
             let rules = assets::read_folder(rules)?;
             if !rules.is_empty() {
-                town.twins.watch(rules, town.node.as_deref().unwrap_or("local")).await?;
+                let events = town.twins.watch(rules, town.node.as_deref().unwrap_or("local")).await?;
+                webhooks = Webhooks::start(&events, WebhookSettings::default())?;
             }
         }
-        Ok(Self { service, broker, intake, _present: present })
+        if let Some(webhooks) = &webhooks {
+            webhooks.measure(service.metrics());
+        }
+        Ok(Self { service, broker, intake, _present: present, _webhooks: webhooks })
     }
 
     /// Where to go on asking, in lines.
@@ -203,6 +210,30 @@ fn measure(service: &Running, intake: &Arc<DirectIngest>) {
     });
 }
 
+/// Gauges of what the present of twins was begun from.
+fn measure_present(service: &Running, twins: &Arc<Twins>) {
+    type Read = fn(&PresentBegun) -> u64;
+    let gauges: [(&str, &str, Read); 2] = [
+        ("twin_start_instances", "Instances of the kept state that a model began with", |begun| {
+            begun.kept_instances
+        }),
+        (
+            "twin_start_rows",
+            "Rows that a model folded when it began: those since its kept state, or all",
+            |begun| begun.rows,
+        ),
+    ];
+    for (name, help, read) in gauges {
+        let twins = Arc::clone(twins);
+        service.metrics().report(name, help, move || {
+            let all = twins.present_begun();
+            all.iter()
+                .map(|begun| (vec![("model".to_owned(), begun.model.clone())], read(begun) as f64))
+                .collect()
+        });
+    }
+}
+
 /// Gauges of the cache of data files.
 fn measure_cache(service: &Running, lake: &Arc<Lake>) {
     type Read = fn(&CacheStats) -> u64;
@@ -259,6 +290,8 @@ pub async fn shut(doorway: Doorway, running: Vec<pipelines::Running>, town: &Tow
         }
     }
     let closed = doorway.close().await;
+    // After the last commit: the next process folds what came after it.
+    town.twins.keep_states().await;
     town.close().await?;
     failure.map_or(closed, Err)
 }

@@ -1,13 +1,13 @@
 //! `twinlake simulate`: an operator on the twins, or straight on the field's own files.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
-use twinlake_contracts::{Error, Horizon, OperatorSpec, Outcome, Parameters, Snapshot};
+use twinlake_contracts::{Error, OperatorSpec, Outcome, Parameters};
 use twinlake_query::output;
+use twinlake_twin::FieldFiles;
 
 use crate::WrongUse;
 use crate::arguments::{Format, SimulateOptions};
@@ -78,31 +78,6 @@ fn result_table<'a>(operator: &'a OperatorSpec, asked: Option<&str>) -> Result<O
     found.map(Some).ok_or_else(|| Error::not_found("result table", asked, roles()))
 }
 
-/// The tables of a network file, by the format of the operator's field; of a folder, those of its GTFS files.
-fn network_tables(operator: &str, network: &Path) -> Result<BTreeMap<String, RecordBatch>> {
-    let name = network.display().to_string();
-    if network.is_dir() {
-        return Ok(twinlake_formats::gtfs::read_feed(&read_feed_files(network)?, &name)?);
-    }
-    let text = read(network)?;
-    Ok(match operator {
-        "power_flow" => twinlake_formats::matpower::read_case(&text, &name)?,
-        "water_network" => twinlake_formats::epanet::read_network(&text, &name)?,
-        "production_line" => twinlake_formats::line_toml::read_line(&text, &name)?,
-        _ => twinlake_formats::tntp::read_network(&text, &name)?,
-    })
-}
-
-/// An error of the operator, with its place in the network file where the format knows it.
-fn placed_in_network(operator: &str, network: &Path, error: Error) -> Error {
-    match (operator, read(network)) {
-        ("production_line", Ok(text)) => {
-            twinlake_formats::line_toml::placed(error, &text, &network.display().to_string())
-        }
-        _ => error,
-    }
-}
-
 /// The field's own files: TNTP networks and trips, MATPOWER cases, EPANET networks, production lines in TOML.
 async fn on_files(
     settings: &Settings,
@@ -110,61 +85,35 @@ async fn on_files(
     network: &Path,
     parameters: Parameters,
 ) -> Result<Outcome> {
-    let mut snapshot = Snapshot { tables: network_tables(&options.operator, network)? };
-    for pair in &options.input {
-        let (role, path) = pair.split_once('=').ok_or_else(|| {
+    let inputs = options.input.iter().map(|pair| {
+        pair.split_once('=').map(|(role, file)| (role.to_owned(), PathBuf::from(file))).ok_or_else(|| {
             let error = Error::config(format!("'{pair}' is not ROLE=FILE"));
             WrongUse(error.with_help("for example --input origins=origins.csv"))
-        })?;
-        let table =
-            twinlake_formats::csv_table::read_table(&read(Path::new(path))?, path).map_err(WrongUse)?;
-        snapshot.tables.insert(role.to_owned(), table);
-    }
-    if let Some(demand) = &options.demand {
-        if snapshot.tables.contains_key("demand") || !snapshot.tables.contains_key("nodes") {
-            let error = Error::config(format!("{} takes its demand from --network", options.operator));
-            return Err(WrongUse(error.with_help("leave out --demand")).into());
-        }
-        let trips = twinlake_formats::tntp::read_trips(&read(demand)?, &demand.display().to_string())?;
-        snapshot.tables.insert("demand".to_owned(), trips);
+        })
+    });
+    let files = FieldFiles {
+        network: network.to_owned(),
+        demand: options.demand.clone(),
+        inputs: inputs.collect::<Result<_, _>>()?,
+    };
+    let named = [Some(&files.network), files.demand.as_ref()].into_iter().flatten();
+    for file in named.chain(files.inputs.iter().map(|(_, file)| file)) {
+        // A file that is not there is a mistake of the one who named it.
+        fs::metadata(file)
+            .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))))?;
     }
     let bar = progress::spinner(settings.progress && options.output.is_some(), &options.operator);
     let (name, seed) = (options.operator.clone(), options.seed);
     let outcome = tokio::task::spawn_blocking(move || {
-        let registry = twinlake_simulate::registry();
         let told = |_: f64, word: &str| {
             bar.set_message(word.to_owned());
             true
         };
-        let outcome =
-            registry.get(&name)?.run(&snapshot, Horizon { from_us: 0, to_us: 0 }, seed, &parameters, &told);
+        let outcome = files.run(&twinlake_simulate::registry(), &name, seed, &parameters, &told);
         bar.finish_and_clear();
         outcome
     });
-    Ok(outcome.await?.map_err(|error| placed_in_network(&options.operator, network, error))?)
-}
-
-/// The text files of a GTFS feed by name.
-fn read_feed_files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let mut files = BTreeMap::new();
-    let wrong =
-        |error: std::io::Error| WrongUse(Error::config(format!("cannot read {}: {error}", folder.display())));
-    for entry in fs::read_dir(folder).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        if path.extension().is_some_and(|extension| extension == "txt")
-            && let Some(name) = path.file_name().and_then(|name| name.to_str())
-        {
-            files.insert(name.to_owned(), read(&path)?);
-        }
-    }
-    Ok(files)
-}
-
-/// The text of a file; bytes that are not UTF-8, which old files have in names and comments, become U+FFFD.
-fn read(file: &Path) -> Result<String> {
-    let bytes = fs::read(file)
-        .map_err(|error| WrongUse(Error::config(format!("cannot read {}: {error}", file.display()))))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(outcome.await??)
 }
 
 /// The twins of the lake, in the scenario.

@@ -40,6 +40,7 @@ impl Town {
         let models = texts(settings.twins.as_deref(), Path::new("schemas/twins"), assets::twin_models)?;
         let scenarios = texts(settings.scenarios.as_deref(), Path::new("scenarios"), assets::scenarios)?;
         let twins = Twins::load(&engine, models.clone(), scenarios.clone())?;
+        twins.check_views().await?;
         twins.open_scenarios().await?;
         if let Some(address) = &settings.engine {
             let members = Members::new(Cluster::new(address.clone())?, lake.location(), models, scenarios)?;

@@ -30,6 +30,10 @@ fn example(type_name: &str) -> Value {
         "json" => json!({"columns": {"v": "int64"}, "origin": "topic"}),
         "csv" => json!({"columns": {"v": "int64"}}),
         "osm_pbf" => json!({"layer": "road_links"}),
+        "epanet" => json!({"table": "pipes"}),
+        "matpower" => json!({"table": "buses"}),
+        "tntp" => json!({"table": "links"}),
+        "production_line" => json!({"table": "machines"}),
         other => panic!("add an example for '{other}'"),
     }
 }
@@ -62,7 +66,7 @@ fn every_component_has_a_documented_schema_and_refuses_unknown_keys() {
     let decoders = crate::decoders();
     assert_eq!(check(decoders.docs(), |name, settings| decoders.build(name, settings)), 2);
     let readers = crate::readers();
-    assert_eq!(check(readers.docs(), |name, settings| readers.build(name, settings)), 1);
+    assert_eq!(check(readers.docs(), |name, settings| readers.build(name, settings)), 6);
 }
 
 #[test]

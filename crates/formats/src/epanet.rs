@@ -3,8 +3,7 @@
 //! Sections and their columns: the appendix of the EPANET 2.2 User Manual (Rossman et al. 2020). All values come out in
 //! SI units, with the factors that EPANET itself uses (a cubic foot is 0.028317 m³, a psi 1 / 0.4333 ft of water), so
 //! that a network means here what it means there to the last digit. Sections that no computation of heads, flows and
-//! quality needs (TITLE, ENERGY, REPORT, TAGS, LABELS, BACKDROP) are not read; LEAKAGE, which would change heads, is
-//! refused.
+//! quality needs (TITLE, ENERGY, REPORT, TAGS, LABELS, BACKDROP) are not read.
 
 mod lines;
 mod links;
@@ -62,7 +61,8 @@ struct Network<'a> {
 ///   volume_curve_id, can_overflow, mixing (`mixed`, `two_compartments`, `fifo`, `lifo`), mixing_fraction,
 ///   bulk_coefficient, initial_quality, x, y
 /// - `pipes`: link_id, from_node, to_node, length_m, diameter_m, roughness (C or n without unit, or metres for
-///   Darcy-Weisbach), minor_loss, check_valve, status (`open`, `closed`), bulk_coefficient, wall_coefficient
+///   Darcy-Weisbach), minor_loss, check_valve, status (`open`, `closed`), leak_area_m2, leak_expansion_m (m² for each metre
+///   of pressure), bulk_coefficient, wall_coefficient
 /// - `pumps`: link_id, from_node, to_node, curve_id, power_kw, speed, pattern_id, status
 /// - `valves`: link_id, from_node, to_node, diameter_m, kind (`prv`, `psv`, `pbv`, `fcv`, `tcv`, `gpv`, `pcv`), setting
 ///   (m of pressure, m³/s, a loss coefficient or percent open, by kind), curve_id, minor_loss, status (`active`, `open`,
@@ -79,11 +79,6 @@ struct Network<'a> {
 /// text in errors, which name line and section.
 pub fn read_network(text: &str, file: &str) -> Result<BTreeMap<String, RecordBatch>> {
     let sections = Sections::read(text, file)?;
-    if let Some(line) = sections.lines("LEAKAGE").first() {
-        return Err(line
-            .error(0, "leakage along pipes is not computed")
-            .with_help("take the lines out of [LEAKAGE], or model leaks by [EMITTERS]"));
-    }
     let options = Options::read(&sections)?;
     let mut network = Network {
         sections,

@@ -10,6 +10,7 @@ mod arrow_stream;
 mod bodies;
 mod columns;
 mod csv;
+mod csv_file;
 pub mod csv_table;
 pub mod epanet;
 mod geojson;
@@ -19,11 +20,13 @@ mod json_rows;
 mod line_protocol;
 pub mod line_toml;
 pub mod matpower;
+pub mod network_files;
 mod osm_buildings;
 mod osm_file;
 mod osm_pbf;
 mod osm_roads;
 mod osm_tags;
+mod osm_transit;
 mod sheets;
 pub mod tntp;
 mod values;
@@ -31,7 +34,9 @@ mod values;
 pub use bodies::Bodies;
 pub use columns::{Column, TopicColumn};
 pub use csv::{CsvMessage, CsvSettings};
+pub use csv_file::CsvFileSettings;
 pub use json::JsonSettings;
+pub use network_files::{EpanetSettings, MatpowerSettings, ProductionLineSettings, TntpSettings};
 pub use osm_pbf::{OsmLayer, OsmPbfSettings};
 pub use values::{EpochUnit, ValueType};
 
@@ -44,7 +49,13 @@ pub fn decoders() -> Registry<dyn Decoder> {
 
 /// All readers of files.
 pub fn readers() -> Registry<dyn Reader> {
-    Registry::new("reader").with::<OsmPbfSettings>()
+    Registry::new("reader")
+        .with::<OsmPbfSettings>()
+        .with::<CsvFileSettings>()
+        .with::<EpanetSettings>()
+        .with::<MatpowerSettings>()
+        .with::<TntpSettings>()
+        .with::<ProductionLineSettings>()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use serde::Deserialize;
 use twinlake_contracts::{Error, Result, TomlFile};
 
@@ -119,6 +119,7 @@ struct MachineTable {
     scrap_share: Option<f64>,
     rework: Option<ReworkTable>,
     ideal_cycle_s: Option<f64>,
+    in_service: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -329,6 +330,7 @@ fn machine_columns(machines: &[MachineTable]) -> Vec<(&'static str, ArrayRef)> {
         ("rework_to", text(|it| it.rework.as_ref().map(|rework| rework.to.clone()))),
         ("rework_at_most", integer(|it| it.rework.as_ref().and_then(|rework| rework.at_most))),
         ("ideal_cycle_s", number(|it| it.ideal_cycle_s)),
+        ("in_service", Arc::new(machines.iter().map(|it| it.in_service).collect::<BooleanArray>())),
     ]
 }
 

@@ -34,6 +34,22 @@ pub(crate) struct Relation {
     pub(crate) tags: Tags,
 }
 
+/// A node with its tags.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) id: i64,
+    pub(crate) position: Position,
+    pub(crate) tags: Tags,
+}
+
+/// A relation as the nodes that it names, in order, and its tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) id: i64,
+    pub(crate) nodes: Vec<i64>,
+    pub(crate) tags: Tags,
+}
+
 /// A position in degrees.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Position {
@@ -179,6 +195,49 @@ impl OsmFile {
         Ok(found)
     }
 
+    /// All tagged nodes, and all relations with the nodes among their members, for which the filters say yes, each sorted by
+    /// identifier.
+    pub(crate) fn nodes_and_routes(
+        &self,
+        node_wanted: &dyn Fn(&Tags) -> bool,
+        route_wanted: &dyn Fn(&Tags) -> bool,
+    ) -> Result<(Vec<Node>, Vec<Route>)> {
+        let (mut nodes, mut routes) = (Vec::new(), Vec::new());
+        self.blocks(&mut |block| {
+            let texts = block.raw_stringtable();
+            let mut take = |id: i64, longitude: f64, latitude: f64, tags: Tags| {
+                if !node_wanted(&tags) {
+                    return Ok(());
+                }
+                let position = on_earth(id, longitude, latitude)?;
+                nodes.push(Node { id, position, tags });
+                Ok::<(), String>(())
+            };
+            for group in block.groups() {
+                for node in group.nodes() {
+                    take(node.id(), node.lon(), node.lat(), tags(texts, node.raw_tags())?)?;
+                }
+                for node in group.dense_nodes() {
+                    let indices = node.raw_tags().map(|(key, value)| (key as u32, value as u32));
+                    take(node.id(), node.lon(), node.lat(), tags(texts, indices)?)?;
+                }
+                for relation in group.relations() {
+                    let tags = tags(texts, relation.raw_tags())?;
+                    if route_wanted(&tags) {
+                        let members =
+                            relation.members().filter(|member| member.member_type == RelMemberType::Node);
+                        let nodes = members.map(|member| member.member_id).collect();
+                        routes.push(Route { id: relation.id(), nodes, tags });
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        nodes.sort_by_key(|node: &Node| node.id);
+        routes.sort_by_key(|route: &Route| route.id);
+        Ok((nodes, routes))
+    }
+
     /// The positions of these nodes, as far as the file has them (an extract cuts ways at its edge).
     pub(crate) fn positions(
         &self,
@@ -190,11 +249,8 @@ impl OsmFile {
                 if !wanted.contains(&id) {
                     return Ok(());
                 }
-                if !(longitude.abs() <= 180.0 && latitude.abs() <= 90.0) {
-                    return Err(format!("node {id} lies at {longitude} {latitude}, which is not on Earth"));
-                }
-                found.insert(id, Position { longitude, latitude });
-                Ok(())
+                found.insert(id, on_earth(id, longitude, latitude)?);
+                Ok::<(), String>(())
             };
             for group in block.groups() {
                 for node in group.nodes() {
@@ -208,6 +264,13 @@ impl OsmFile {
         })?;
         Ok(found)
     }
+}
+
+fn on_earth(id: i64, longitude: f64, latitude: f64) -> Result<Position, String> {
+    if longitude.abs() <= 180.0 && latitude.abs() <= 90.0 {
+        return Ok(Position { longitude, latitude });
+    }
+    Err(format!("node {id} lies at {longitude} {latitude}, which is not on Earth"))
 }
 
 /// Tags from indices into the block's texts.

@@ -1,4 +1,4 @@
-//! Reader `osm_pbf`: roads and buildings of an OpenStreetMap extract.
+//! Reader `osm_pbf`: roads, buildings, stops and lines of an OpenStreetMap extract.
 //!
 //! The same file gives the same batches: rows are sorted by their identifiers. Geometry is WKB in OGC:CRS84 (longitude,
 //! latitude). Lengths are geodesics on WGS 84 (Karney 2013). What the road columns are made from stands in
@@ -20,6 +20,7 @@ use wkb::writer::{WriteOptions, write_geometry};
 use crate::osm_buildings::{self, Building};
 use crate::osm_file::{OsmFile, Position};
 use crate::osm_roads::{self, RoadLink};
+use crate::osm_transit::{self, Stop, TransitLine};
 
 /// What is read from the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -34,6 +35,13 @@ pub enum OsmLayer {
     /// Buildings: `building_id` (`way/…` or `relation/…`), `name`, `kind`, `levels`, `height_m`, `address`, `geom`
     /// (Polygon or MultiPolygon).
     Buildings,
+    /// Stops of public transport: `stop_id` (the node), `code` (the number at the stop), `name`, `mode` (`bus`, `tram`,
+    /// `train`, `metro` or `ferry`), `lines` (those that call there, as shown to passengers, separated by `, `), `geom`
+    /// (Point).
+    Stops,
+    /// Lines of public transport: `line_id` (`<mode>/<line>`), `line` (as shown to passengers), `mode`, `name`, `operator`,
+    /// `routes` (its directions and variants in the file), `stops` (of the file that it calls at).
+    TransitLines,
 }
 
 /// Reads a layer of an OpenStreetMap file in PBF (`.osm.pbf`).
@@ -81,9 +89,27 @@ fn schema(layer: OsmLayer) -> Schema {
             ("height_m", Float64, true),
             ("address", Utf8, true),
         ],
+        OsmLayer::Stops => &[
+            ("stop_id", Int64, false),
+            ("code", Utf8, true),
+            ("name", Utf8, true),
+            ("mode", Utf8, false),
+            ("lines", Utf8, true),
+        ],
+        OsmLayer::TransitLines => &[
+            ("line_id", Utf8, false),
+            ("line", Utf8, false),
+            ("mode", Utf8, false),
+            ("name", Utf8, true),
+            ("operator", Utf8, true),
+            ("routes", Int64, false),
+            ("stops", Int64, false),
+        ],
     };
     let fields = columns.iter().map(|(name, kind, nullable)| Field::new(*name, kind.clone(), *nullable));
-    Schema::new(fields.chain([geometry]).collect::<Vec<_>>())
+    // An extract cuts lines at its edge: what is left of one is not its way.
+    let geometry = (layer != OsmLayer::TransitLines).then_some(geometry);
+    Schema::new(fields.chain(geometry).collect::<Vec<_>>())
 }
 
 struct OsmPbf {
@@ -115,6 +141,14 @@ impl Reader for OsmPbf {
                 let buildings = catch_unwind(AssertUnwindSafe(|| osm_buildings::read(&file)))
                     .unwrap_or_else(|_| Err(Error::internal("a building's geometry cannot be made")))?;
                 Ok(batches(buildings, move |buildings| building_batch(&schema, buildings)))
+            }
+            OsmLayer::Stops => {
+                let stops = osm_transit::read(&file)?.stops;
+                Ok(batches(stops, move |stops| stop_batch(&schema, stops)))
+            }
+            OsmLayer::TransitLines => {
+                let lines = osm_transit::read(&file)?.lines;
+                Ok(batches(lines, move |lines| line_batch(&schema, lines)))
             }
         }
     }
@@ -193,6 +227,32 @@ fn building_batch(schema: &SchemaRef, buildings: &[Building]) -> Result<RecordBa
         number(buildings, |building| building.height_m),
         text(buildings, |building| building.address.as_deref()),
         geometries(buildings.iter().map(|building| building.geometry.clone()))?,
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn stop_batch(schema: &SchemaRef, stops: &[Stop]) -> Result<RecordBatch> {
+    let points = stops.iter().map(|stop| Point::new(stop.position.longitude, stop.position.latitude).into());
+    let columns = vec![
+        whole(stops, |stop| stop.id),
+        text(stops, |stop| stop.code.as_deref()),
+        text(stops, |stop| stop.name.as_deref()),
+        text(stops, |stop| Some(stop.mode)),
+        text(stops, |stop| stop.lines.as_deref()),
+        geometries(points)?,
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn line_batch(schema: &SchemaRef, lines: &[TransitLine]) -> Result<RecordBatch> {
+    let columns = vec![
+        text(lines, |line| Some(&line.id)),
+        text(lines, |line| Some(&line.line)),
+        text(lines, |line| Some(line.mode)),
+        text(lines, |line| line.name.as_deref()),
+        text(lines, |line| line.operator.as_deref()),
+        whole(lines, |line| line.routes),
+        whole(lines, |line| line.stops),
     ];
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
@@ -284,6 +344,31 @@ mod tests {
             let column = buildings.column_by_name(name).expect(name);
             assert!(column.null_count() < column.len(), "some have a {name}");
         }
+    }
+
+    #[test]
+    fn helsinki_has_stops_and_the_lines_that_call_there() {
+        let stops = read("stops", &helsinki()).expect("stops");
+        let ids = longs(&stops, "stop_id");
+        assert!(ids.is_sorted_by(|a, b| a < b), "sorted and unique");
+        let column = |name: &str| stops.column_by_name(name).expect(name).as_string::<i32>().clone();
+        let (codes, modes, lines) = (column("code"), column("mode"), column("lines"));
+        let of_mode = |wanted: &str| modes.iter().flatten().filter(|mode| *mode == wanted).count();
+        assert_eq!((of_mode("bus"), of_mode("tram")), (88, 40));
+        // The tram stop 0301 at the railway station.
+        let station = codes.iter().position(|code| code == Some("0301")).expect("0301");
+        assert_eq!((modes.value(station), column("name").value(station)), ("tram", "Rautatieasema (M)"));
+        assert!(lines.value(station).split(", ").count() > 1, "{}", lines.value(station));
+
+        let transit = read("transit_lines", &helsinki()).expect("lines");
+        let column = |name: &str| transit.column_by_name(name).expect(name).as_string::<i32>().clone();
+        let ids: Vec<String> = column("line_id").iter().flatten().map(str::to_owned).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "sorted and unique: {ids:?}");
+        for line in lines.value(station).split(", ") {
+            assert!(ids.contains(&format!("tram/{line}")), "{line} in {ids:?}");
+        }
+        assert!(longs(&transit, "routes").iter().all(|count| *count > 0));
+        assert!(transit.column_by_name("geom").is_none());
     }
 
     /// A temporary file with these bytes.

@@ -167,6 +167,11 @@ impl Lake {
         self.storage.logs.join(pipeline)
     }
 
+    /// The folder, on this machine, where a process keeps what it can make anew from the tables; it may not be there yet.
+    pub fn keep_directory(&self) -> PathBuf {
+        self.storage.logs.join("_kept")
+    }
+
     /// Commits what the lake itself holds back (records of runs whose commit failed). Writers commit their own rows.
     pub async fn flush(&self) -> Result<()> {
         self.flush_runs().await

@@ -17,7 +17,7 @@ use twinlake_lake::Lake;
 
 use crate::arguments::NamedArguments;
 use crate::catalog::LakeCatalog;
-use crate::files::FileTables;
+use crate::files::{FileAccess, FileTables};
 use crate::memory::QueryMemory;
 use crate::micro_batch::MicroBatches;
 use crate::remote::Remote;
@@ -135,6 +135,7 @@ impl Engine {
         );
         let remote = self.remote.get();
         let config = remote.map_or_else(|| self.config(), |remote| remote.configure(self.config()));
+        let config = config.with_extension(Arc::new(FileAccess(settings.local_files)));
         let builder = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(&self.runtime))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::catalog::{TableProvider, UrlTableFactory};
+use datafusion::catalog::{Session, TableProvider, UrlTableFactory};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::dynamic_file::DynamicListTableFactory;
 use datafusion::datasource::listing::{ListingTable, ListingTableConfig};
@@ -45,12 +45,7 @@ impl FileTables {
         }
         let fail = |error: Error| Err(DataFusionError::External(Box::new(error)));
         if !self.allowed {
-            return fail(
-                Error::config(format!(
-                    "the file '{name}' cannot be read here: files are tables only on the machine itself"
-                ))
-                .with_help("use twinlake sql, or bring the file into the lake with a pipeline"),
-            );
+            return fail(refusal(name));
         }
         let local = !name.contains("://");
         if local && !name.contains('*') && !Path::new(name).exists() {
@@ -65,6 +60,26 @@ impl FileTables {
                     .with_help(format!("known endings: {}", FORMATS.join(", "))),
             ),
         }
+    }
+}
+
+fn refusal(name: &str) -> Error {
+    Error::config(format!(
+        "the file '{name}' cannot be read here: files are tables only on the machine itself"
+    ))
+    .with_help("use twinlake sql, or bring the file into the lake with a pipeline")
+}
+
+/// What a session's configuration says about files, for functions that take their names.
+#[derive(Debug)]
+pub(crate) struct FileAccess(pub(crate) bool);
+
+/// Refuses, in the words of a table that is a file, unless the session may read files of this machine. A session that does
+/// not say may not.
+pub fn may_read_file(session: &dyn Session, name: &str) -> Result<()> {
+    match session.config().get_extension::<FileAccess>() {
+        Some(access) if access.0 => Ok(()),
+        _ => Err(DataFusionError::External(Box::new(refusal(name)))),
     }
 }
 

@@ -338,6 +338,35 @@ impl Town {
         Ok(())
     }
 
+    /// Single readings: from the table's door until `twin.vehicle` shows each in SQL.
+    async fn freshness(&self, first: u64) -> Result<(), Failure> {
+        const READINGS: u64 = 1_000;
+        let positions = table(&self.lake, "bench.position", &readings(&[0], 0)?).await?;
+        let session = self.engine.session(SessionSettings::default())?;
+        let (mut latencies, start) = (Vec::new(), Instant::now());
+        for serial in first..first + READINGS {
+            let vehicle = mix(serial) % self.count;
+            let rows = readings(&[vehicle], serial)?;
+            let sql = format!(
+                "SELECT vehicle_id FROM twin.vehicle WHERE vehicle_id = '{}' AND valid_time = to_timestamp_micros({})",
+                name(vehicle),
+                START_US + serial as i64
+            );
+            let begun = Instant::now();
+            positions.add_fresh("bench/freshness", rows).await?;
+            while session.collect(&sql).await?.iter().all(|rows| rows.num_rows() == 0) {
+                if ms(begun) > 10_000.0 {
+                    return Err("a reading is not in twin.vehicle after ten seconds".into());
+                }
+            }
+            latencies.push(ms(begun));
+        }
+        let per_second = READINGS as f64 / start.elapsed().as_secs_f64();
+        case("freshness", "one reading, until SQL shows it", "readings", per_second, latencies);
+        positions.commit("bench/freshness", 1, WriteMode::Append).await?;
+        Ok(())
+    }
+
     /// A fork of a table of so many rows: what it takes to make, and to read one meter in it and all.
     async fn fork(&self, rows: u64, overrides: u64) -> Result<(), Failure> {
         let batch = |from: u64, to: u64| -> Result<RecordBatch, Failure> {
@@ -419,6 +448,8 @@ async fn main() -> Result<(), Failure> {
     town.points().await?;
     town.boxes().await?;
     town.updates(updates).await?;
+    // Later than all updates, of which there may be a few more than asked for.
+    town.freshness(twins + updates + UPDATE_ROWS).await?;
     let settings = ServiceSettings {
         http: ([127, 0, 0, 1], 0).into(),
         postgres: ([127, 0, 0, 1], 0).into(),

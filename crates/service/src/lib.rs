@@ -23,8 +23,10 @@ mod readiness;
 mod service;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod workers;
 
 pub use metrics::{Metrics, Reading};
 pub use readiness::Readiness;
 pub use service::{Running, Service, ServiceSettings};
+pub use webhooks::{WebhookSettings, Webhooks};

@@ -1,6 +1,8 @@
 //! Typed columns of a snapshot table, with errors that name the table, the column and the row.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use twinlake_contracts::{Error, Result, suggest};
@@ -27,8 +29,11 @@ impl<'a> Table<'a> {
         if !column.data_type().is_integer() {
             return Err(self.wrong_type(name, column, "an integer"));
         }
-        let whole = cast(column, &DataType::Int64)?;
+        let whole = in_type(column, &DataType::Int64)?;
         let whole = whole.as_primitive::<Int64Type>();
+        if whole.null_count() == 0 {
+            return Ok(whole.values().to_vec());
+        }
         whole
             .iter()
             .enumerate()
@@ -50,7 +55,7 @@ impl<'a> Table<'a> {
         if !column.data_type().is_numeric() && !matches!(column.data_type(), DataType::Null) {
             return Err(self.wrong_type(name, column, "a number"));
         }
-        let numbers = cast(column, &DataType::Float64)?;
+        let numbers = in_type(column, &DataType::Float64)?;
         Ok(numbers.as_primitive::<Float64Type>().iter().collect())
     }
 
@@ -66,11 +71,15 @@ impl<'a> Table<'a> {
 
     /// A text column; what a null means is for the caller to say.
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<Option<String>>> {
+        Ok(self.strings(name)?.iter().map(|text| text.map(str::to_owned)).collect())
+    }
+
+    /// A text column as it lies there: nothing is copied where it is plain text already.
+    pub(crate) fn strings(&self, name: &str) -> Result<StringArray> {
         let column = self.column(name)?;
         match column.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
-                let texts = cast(column, &DataType::Utf8)?;
-                Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+                Ok(in_type(column, &DataType::Utf8)?.as_string::<i32>().clone())
             }
             _ => Err(self.wrong_type(name, column, "text")),
         }
@@ -97,11 +106,14 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The column in that type; itself, if it is.
+fn in_type(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    if column.data_type() == wanted { Ok(Arc::clone(column)) } else { Ok(cast(column, wanted)?) }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Float64Array, Int32Array, StringArray};
+    use arrow::array::{Float64Array, Int32Array};
 
     use super::*;
 

@@ -4,15 +4,17 @@ mod contingency;
 mod dc;
 mod describe;
 mod grid;
+mod layout;
 mod limits;
 mod newton;
 mod report;
+
+use std::sync::LazyLock;
 
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, Parameters, Progress, Result, Snapshot,
 };
 
-use crate::block_lu::Symbolic;
 use crate::parameters::{flag, number, word};
 use grid::Grid;
 use limits::Task;
@@ -27,9 +29,12 @@ use newton::{Failure, Limits, Voltages, Work};
 /// solution is an error that names the bus; a bus without way to a slack is in the results without numbers.
 pub struct PowerFlow;
 
+/// Made once: small networks are solved in less time than it takes.
+static SPEC: LazyLock<OperatorSpec> = LazyLock::new(describe::spec);
+
 impl Operator for PowerFlow {
     fn describe(&self) -> OperatorSpec {
-        describe::spec()
+        SPEC.clone()
     }
 
     fn run(
@@ -40,14 +45,14 @@ impl Operator for PowerFlow {
         parameters: &Parameters,
         progress: Progress<'_>,
     ) -> Result<Outcome> {
-        let settings = Settings::read(&self.describe().resolve(parameters)?)?;
+        let settings = Settings::read(&SPEC.resolve(parameters)?)?;
         let grid = Grid::read(city, settings.flat_start)?;
-        let symbolic = Symbolic::new(&grid.pattern)?;
+        let symbolic = &grid.layout.symbolic;
         let supplied = grid.supplied(None);
         go_on(progress, 0.1, "network read")?;
         if settings.method == Method::Dc {
             let solution =
-                dc::solve(&grid, &symbolic, &supplied).map_err(|failure| no_solution(&grid, failure))?;
+                dc::solve(&grid, symbolic, &supplied).map_err(|failure| no_solution(&grid, failure))?;
             return report::dc(&grid, &supplied, &solution);
         }
         let start = Voltages {
@@ -56,11 +61,11 @@ impl Operator for PowerFlow {
         };
         let task = Task {
             grid: &grid,
-            symbolic: &symbolic,
+            symbolic,
             limits: settings.limits,
             enforce_q_limits: settings.enforce_q_limits,
         };
-        let mut work = Work::new(&grid, &symbolic);
+        let mut work = Work::new(&grid, symbolic);
         let base = task
             .solve(&grid.admittance, &supplied, start, &mut work)
             .map_err(|failure| no_solution(&grid, failure))?;

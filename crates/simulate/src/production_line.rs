@@ -40,7 +40,7 @@ impl Operator for ProductionLine {
     fn describe(&self) -> OperatorSpec {
         OperatorSpec {
             name: "production_line",
-            version: "1",
+            version: "2",
             description: "Discrete-event simulation of a production line: throughput, work in process, lead time, OEE \
                           of each machine, and the factors that limit output, ranked by the gain of changing each.",
             source: "Blocking after service: Dallery, Gershwin (1992), Queueing Systems 12, 3-94; OEE: ISO 22400-2 \
@@ -245,6 +245,7 @@ fn inputs() -> Vec<TableShape> {
                 ("rework_to", "Utf8", "buffer for rework"),
                 ("rework_at_most", "Int64", "a part reworked so often is scrap the next time; null: never"),
                 ("ideal_cycle_s", "Float64", "planned time a part, seconds; null: mean of its process time"),
+                ("in_service", "Boolean", "optional; false: it is down for the whole run; null: true"),
             ],
         ),
         shape(
@@ -358,7 +359,7 @@ fn outputs() -> Vec<TableShape> {
                 ("machine", "Utf8", "the machine or transport"),
                 ("kind", "Utf8", "'machine' or 'transport'"),
                 ("parts_per_h", "Float64", "parts done, with scrap and rework, an hour"),
-                ("oee", "Float64", "availability x performance x quality"),
+                ("oee", "Float64", "availability x performance x quality; 0 where it never worked"),
                 ("oee_half_width", "Float64", "of its confidence interval"),
                 ("availability", "Float64", "actual production time by planned busy time (ISO 22400-2)"),
                 (

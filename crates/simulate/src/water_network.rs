@@ -2,6 +2,7 @@
 
 mod describe;
 mod headloss;
+mod leakage;
 mod model;
 mod options;
 mod period;
@@ -14,6 +15,8 @@ mod solver;
 mod state;
 mod status;
 mod warnings;
+
+use std::sync::LazyLock;
 
 use twinlake_contracts::{
     Error, Horizon, Operator, OperatorSpec, Outcome, Parameters, Progress, Result, Snapshot,
@@ -31,9 +34,12 @@ use options::Options;
 /// to a tank or reservoir is in the results without head, and every pressure below 0 is named in `warnings`.
 pub struct WaterNetwork;
 
+/// Made once: small networks are balanced in less time than it takes.
+static SPEC: LazyLock<OperatorSpec> = LazyLock::new(describe::spec);
+
 impl Operator for WaterNetwork {
     fn describe(&self) -> OperatorSpec {
-        describe::spec()
+        SPEC.clone()
     }
 
     fn run(
@@ -44,7 +50,7 @@ impl Operator for WaterNetwork {
         parameters: &Parameters,
         progress: Progress<'_>,
     ) -> Result<Outcome> {
-        let parameters = self.describe().resolve(parameters)?;
+        let parameters = SPEC.resolve(parameters)?;
         let mut options = Options::read(city.tables.get("options"), &parameters)?;
         if horizon.to_us < horizon.from_us {
             return Err(Error::config("the horizon ends before it begins"));

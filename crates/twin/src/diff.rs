@@ -103,11 +103,11 @@ impl std::fmt::Debug for Difference {
 fn compared(model: &TwinModel) -> Vec<(&str, PropertyType)> {
     let own = model.properties.iter().filter(|(name, _)| **name != model.key);
     let key = model.properties.get_key_value(&model.key);
-    let simulated = model.simulation.iter().flat_map(|simulation| simulation.columns.keys());
+    let simulated = model.simulation.iter().flat_map(|simulation| &simulation.columns);
     key.into_iter()
         .chain(own)
         .map(|(name, property)| (name.as_str(), property.kind))
-        .chain(simulated.map(|name| (name.as_str(), PropertyType::Float64)))
+        .chain(simulated.map(|(name, column)| (name.as_str(), column.kind)))
         .collect()
 }
 

@@ -22,8 +22,10 @@ use twinlake_contracts::Parameters;
 use twinlake_query::{Arguments, Tense};
 
 use crate::Twins;
+use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::result_schema;
-use crate::runs::SimulationRequest;
+use crate::runs::{SimulationRequest, rows_sql};
+use crate::simulate_files;
 use crate::snapshot::session_in;
 use crate::table::TwinTable;
 use crate::view::through;
@@ -59,8 +61,10 @@ impl TableFunctionImpl for TwinAt {
     }
 }
 
-/// `simulate(operator [, scenario] [, seed] [, as_of] [, parameter => value]…)`: the rows of the run. The run starts
-/// when rows are asked for, not when the query is planned or explained; an equal run is answered from its table.
+/// `simulate(operator [, scenario] [, seed] [, as_of] [, table] [, parameter => value]…)`: the rows of the run. The run starts
+/// when rows are asked for, not when the query is planned or explained; an equal run is answered from its table. `table`
+/// names another output of the operator that a model keeps. With `network => 'file'` it runs on files instead: see
+/// [`crate::simulate_files`].
 pub(crate) struct Simulate(pub(crate) Arc<Twins>);
 
 impl std::fmt::Debug for Simulate {
@@ -72,37 +76,54 @@ impl std::fmt::Debug for Simulate {
 impl TableFunctionImpl for Simulate {
     fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let mut given = Arguments::parse("simulate", arguments.exprs())?;
-        let own = ["operator", "scenario", "seed", "as_of"];
-        given.name_positional(&own)?;
+        let own = ["operator", "scenario", "seed", "as_of", "table"];
+        given.name_positional(&own[..4])?;
         let Some(operator) = given.text("operator")? else {
             return plan_err!("simulate needs an operator, for example simulate('traffic_assignment')");
         };
-        let (model, binding) = self.0.simulation(&operator).map_err(through)?;
+        if simulate_files::is_asked(&given)? {
+            return simulate_files::table(&self.0, &operator, &given, arguments.session());
+        }
+        let (mut model, mut binding) = self.0.simulation(&operator).map_err(through)?;
+        if let Some(table) = given.text("table")?.filter(|table| *table != binding.output) {
+            (model, binding) = self.0.sharer(&model.name, &operator, &table).map_err(through)?;
+        }
         let specs = Twins::simulations(&self.0).parameters(&operator).map_err(through)?;
         let known: Vec<&str> = own.into_iter().chain(specs.iter().map(|spec| spec.name)).collect();
         given.only(&known)?;
-        let Ok(seed) = u64::try_from(given.integer("seed")?.unwrap_or_default()) else {
-            return plan_err!("simulate: 'seed' must not be negative");
-        };
+        let seed = seed(&given)?;
         let scenario = given.text("scenario")?.filter(|name| !name.is_empty());
         if let Some(scenario) = &scenario {
             self.0.scenario(scenario).map_err(through)?;
         }
-        let mut parameters = Parameters::new();
-        for (name, value) in given.named().filter(|(name, value)| !own.contains(name) && !value.is_null()) {
-            parameters.insert(name.to_owned(), parameter(name, value)?);
-        }
+        let parameters = parameters(&given, &own)?;
         let as_of_us = given.instant_us("as_of")?;
         let request = SimulationRequest { operator, scenario, seed, parameters, as_of_us };
         let schema = result_schema(&model, &binding);
-        let stream = RunStream { twins: self.0.clone(), request, schema: schema.clone() };
+        let stream = RunStream { twins: self.0.clone(), request, model, binding, schema: schema.clone() };
         Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(stream)])?))
     }
 }
 
+/// The seed of a call, 0 if it names none.
+pub(crate) fn seed(given: &Arguments) -> Result<u64> {
+    match u64::try_from(given.integer("seed")?.unwrap_or_default()) {
+        Ok(seed) => Ok(seed),
+        Err(_) => plan_err!("simulate: 'seed' must not be negative"),
+    }
+}
+
+/// What a call names beside `own`: the operator's parameters.
+pub(crate) fn parameters(given: &Arguments, own: &[&str]) -> Result<Parameters> {
+    let named = given.named().filter(|(name, value)| !own.contains(name) && !value.is_null());
+    named.map(|(name, value)| Ok((name.to_owned(), parameter(name, value)?))).collect()
+}
+
 fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
     if let Some(Some(text)) = value.try_as_str() {
-        return Ok(json!(text));
+        // A list has no literal of its own: '[5, 10]'.
+        let list = text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok()).flatten();
+        return Ok(list.unwrap_or_else(|| json!(text)));
     }
     let parsed = match value {
         ScalarValue::Boolean(Some(flag)) => Some(json!(flag)),
@@ -127,6 +148,9 @@ fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
 struct RunStream {
     twins: Arc<Twins>,
     request: SimulationRequest,
+    /// Whose rows are shown.
+    model: Arc<TwinModel>,
+    binding: Arc<SimulationBinding>,
     schema: SchemaRef,
 }
 
@@ -143,12 +167,13 @@ impl PartitionStream for RunStream {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (twins, request, schema) = (self.twins.clone(), self.request.clone(), self.schema.clone());
+        let (model, binding) = (self.model.clone(), self.binding.clone());
         let rows = async move {
             let simulations = Twins::simulations(&twins);
             let run_id = simulations.submit(request).await?;
             let run = simulations.wait(&run_id).await?;
             let session = session_in(&twins, &Tense::default()).await?;
-            session.execute(&simulations.result_sql(&run)?).await
+            session.execute(&rows_sql(&model, &binding, &run.run_id)).await
         };
         let wanted = schema.clone();
         let rows = futures::stream::once(rows)

@@ -8,6 +8,8 @@
 //! - A [`Scenario`] forks the city at an instant and costs its overrides.
 //! - `simulate(operator, scenario => …)` freezes the city in that tense, runs an operator, lands its rows in the lake
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
+//! - `simulate(operator, network => 'file', …)` runs an operator on files of its field, as the reader `simulate` of pipelines
+//!   ([`SimulateSettings`]) and the command line do.
 //! - A scenario may say what is run in it, in which order and variation; [`Twins::run_scenario`] runs it, `scenario_create`,
 //!   `scenario_drop`, `scenario_run` and `scenario_ensemble` do so in SQL. `hindcast(…)` scores what would have been said.
 //! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
@@ -26,12 +28,14 @@
 
 mod asked;
 mod between;
+mod binding;
 mod columns;
 pub mod demand;
 mod diff;
 mod edges;
 mod effect;
 mod events;
+mod field_files;
 mod functions;
 mod graph;
 mod hindcast;
@@ -39,6 +43,7 @@ mod keyed;
 mod lineage;
 mod live;
 mod meta;
+mod migration;
 mod model;
 mod nearest;
 mod point;
@@ -48,6 +53,8 @@ mod run_job;
 mod run_record;
 mod runs;
 mod scenario;
+mod simulate_files;
+mod simulate_reader;
 mod simulated;
 mod snapshot;
 mod state;
@@ -56,9 +63,15 @@ mod table;
 mod tests;
 mod twins;
 mod view;
+mod views;
 mod ways;
 
-pub use events::{EventRule, EventStep, Events, Severity};
+pub use events::{
+    AnomalyMethod, AnomalyRule, Direction, EventRule, EventStep, Events, Season, SequenceStep, Severity,
+};
+pub use field_files::{FieldFiles, output_schema, output_shape};
+pub use live::PresentBegun;
+pub use migration::{ModelChange, Weight, changes as model_changes, refusal as model_refusal};
 pub use model::{
     DemandBinding, Freshness, KNOWN_TIME, Lifecycle, MapBinding, ORIGIN, Property, PropertyType, SCENARIO,
     SimulatedColumn, SimulationBinding, Telemetry, TwinModel, VALID_TIME,
@@ -69,4 +82,6 @@ pub use scenario::{
     Bounds, Choice, Distribution, Ensemble, ExecutedRun, Execution, ExecutionStatus, Lognormal,
     MemberWorkers, Normal, Override, Scenario, ScenarioChange, ScenarioFile, ScenarioRun, Triangular,
 };
+pub use simulate_reader::SimulateSettings;
 pub use twins::Twins;
+pub use views::{ModelView, ViewColumn};

@@ -1,4 +1,4 @@
-//! Metadata as tables: `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.scenarios`.
+//! Metadata as tables: `meta.twin_models`, `meta.twin_properties`, `meta.twin_relations`, `meta.twin_views`, `meta.scenarios`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::Twins;
-use crate::model::{KNOWN_TIME, ORIGIN, PropertyType, SCENARIO, TwinModel, VALID_TIME};
+use crate::model::{KNOWN_TIME, ORIGIN, PropertyType, RELATIONS, SCENARIO, TwinModel, VALID_TIME};
 use crate::relation::Relation;
+use crate::views::{ModelView, table_of};
 
 /// One of the tables, computed from what is loaded whenever it is read.
 #[derive(Clone)]
@@ -28,8 +29,9 @@ type Rows = fn(&Twins) -> Result<RecordBatch>;
 impl MetaTable {
     /// The tables by name.
     pub(crate) fn all(twins: &Arc<Twins>) -> Result<Vec<(&'static str, Self)>> {
-        let tables: [(&'static str, Rows); 4] = [
+        let tables: [(&'static str, Rows); 5] = [
             ("twin_models", models),
+            ("twin_views", views),
             ("twin_properties", properties),
             ("twin_relations", relations),
             ("scenarios", scenarios),
@@ -167,8 +169,39 @@ const OF_EVERY_TWIN: [(&str, PropertyType, &str); 4] = [
     ),
 ];
 
-/// A row a column of a twin; `source` is `column`, `value`, `sql`, `relation`, `simulation` or, for the columns that every
-/// twin has, `twin`.
+/// A row a view: the table of the schema `twin` that asks `sql`.
+fn views(twins: &Twins) -> Result<RecordBatch> {
+    let models = twins.models();
+    let all: Vec<(&TwinModel, &String, &ModelView)> = models
+        .iter()
+        .flat_map(|model| model.views.iter().map(|(name, view)| (model.as_ref(), name, view)))
+        .collect();
+    table(vec![
+        ("model", texts(all.iter().map(|(model, _, _)| Some(&model.name)))),
+        ("name", texts(all.iter().map(|(model, name, _)| Some(table_of(model, name))))),
+        ("description", texts(all.iter().map(|(_, _, view)| Some(&view.description)))),
+        ("sql", texts(all.iter().map(|(_, _, view)| Some(view.sql.trim())))),
+    ])
+}
+
+/// The columns of `twin.relations`.
+const OF_RELATIONS: [(&str, PropertyType, &str, &str); 7] = [
+    ("relation", PropertyType::String, "", "The name of the relation in its model."),
+    ("type", PropertyType::String, "", "part_of, located_in, feeds, connects or relates_to."),
+    ("from_model", PropertyType::String, "", "The model of the instance where the edge begins."),
+    ("from_id", PropertyType::String, "", "The key of that instance, as text."),
+    ("to_model", PropertyType::String, "", "The model of the instance where the edge ends."),
+    ("to_id", PropertyType::String, "", "The key of that instance, as text."),
+    (
+        "weight",
+        PropertyType::Float64,
+        "",
+        "What it costs to go along the edge, in the unit of meta.twin_relations; null where the relation has none.",
+    ),
+];
+
+/// A row a column of a table of the schema `twin`; `source` is `column`, `value`, `sql`, `relation`, `simulation`, `view` for the
+/// columns of a view, `edge` for those of `twin.relations` or, for the columns that every twin has, `twin`.
 fn properties(twins: &Twins) -> Result<RecordBatch> {
     let mut rows: Vec<PropertyRow> = Vec::new();
     for model in twins.models() {
@@ -206,11 +239,35 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
             added(nearest.distance_column, PropertyType::Float64, "m", &distance, "relation");
         }
         for (name, column) in model.simulation.iter().flat_map(|simulation| &simulation.columns) {
-            added(name, PropertyType::Float64, &column.unit, &column.description, "simulation");
+            added(name, column.kind, &column.unit, &column.description, "simulation");
         }
         for (name, kind, description) in OF_EVERY_TWIN {
             added(name, kind, "", description, "twin");
         }
+        for (view, told) in &model.views {
+            for (name, column) in &told.columns {
+                rows.push(PropertyRow {
+                    model: table_of(&model, view),
+                    name: name.clone(),
+                    kind: String::new(),
+                    unit: column.unit.clone(),
+                    range: None,
+                    description: column.description.clone(),
+                    source: "view",
+                });
+            }
+        }
+    }
+    for (name, kind, unit, description) in OF_RELATIONS {
+        rows.push(PropertyRow {
+            model: RELATIONS.to_owned(),
+            name: name.to_owned(),
+            kind: kind.name().to_owned(),
+            unit: unit.to_owned(),
+            range: None,
+            description: description.to_owned(),
+            source: "edge",
+        });
     }
     let bound = |at: usize| -> ArrayRef {
         Arc::new(rows.iter().map(|row| row.range.map(|range| range[at])).collect::<Float64Array>())
@@ -218,7 +275,7 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
     table(vec![
         ("model", texts(rows.iter().map(|row| Some(&row.model)))),
         ("name", texts(rows.iter().map(|row| Some(&row.name)))),
-        ("type", texts(rows.iter().map(|row| Some(&row.kind)))),
+        ("type", texts(rows.iter().map(|row| Some(&row.kind).filter(|kind| !kind.is_empty())))),
         ("unit", texts(rows.iter().map(|row| Some(&row.unit)))),
         ("range_low", bound(0)),
         ("range_high", bound(1)),

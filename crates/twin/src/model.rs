@@ -5,13 +5,14 @@
 //! no row is a twin without instances, not an error.
 
 use crate::relation::Relation;
+use crate::views::ModelView;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use twinlake_contracts::{
-    CRS84, Error, Result, TableName, TomlFile, geometry_field, is_word, suggest, timestamp_type,
+    CRS84, Error, Parameters, Result, TableName, TomlFile, geometry_field, is_word, suggest, timestamp_type,
 };
 
 /// The column, in every twin, that says since when the row's state holds; null for what a map says without a time.
@@ -54,6 +55,9 @@ pub struct TwinModel {
     pub lifecycle: Option<Lifecycle>,
     /// What a simulation adds to the state.
     pub simulation: Option<SimulationBinding>,
+    /// Questions over the twins that have a name: `twin.<model>_<view>`.
+    #[serde(default)]
+    pub views: IndexMap<String, ModelView>,
 }
 
 fn first() -> u32 {
@@ -154,6 +158,10 @@ pub struct MapBinding {
 pub struct SimulationBinding {
     /// The operator.
     pub operator: String,
+    /// The model whose binding says what the operator takes. This one then keeps another output of the same runs, and has
+    /// neither inputs nor parameters nor a demand.
+    #[serde(rename = "with")]
+    pub with_model: Option<String>,
     /// The lake table that its results land in.
     pub table: TableName,
     /// The operator's output that is kept.
@@ -162,8 +170,13 @@ pub struct SimulationBinding {
     pub key: String,
     /// The columns that a run adds to the twin.
     pub columns: IndexMap<String, SimulatedColumn>,
-    /// The operator's inputs: role → SQL over the twins, run in the tense of the scenario's fork.
+    /// The operator's inputs: role → SQL over the twins, run in the tense of the scenario's fork. It may read what other
+    /// simulations of that scenario have added to their twins. Its rows are handed over in the order of their columns.
+    #[serde(default)]
     pub inputs: IndexMap<String, String>,
+    /// Parameters of runs that do not give them.
+    #[serde(default)]
+    pub parameters: Parameters,
     /// How the operator's demand is made.
     pub demand: Option<DemandBinding>,
 }
@@ -177,8 +190,15 @@ pub struct SimulatedColumn {
     /// The unit of its values.
     #[serde(default)]
     pub unit: String,
+    /// The type of its values.
+    #[serde(rename = "type", default = "number")]
+    pub kind: PropertyType,
     /// The column of the operator's output, if it has another name.
     pub column: Option<String>,
+}
+
+fn number() -> PropertyType {
+    PropertyType::Float64
 }
 
 /// A gravity model of demand: see [`crate::demand`].
@@ -232,6 +252,13 @@ impl Property {
     }
 }
 
+impl SimulationBinding {
+    /// The columns that a run adds, in their order.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Field> {
+        self.columns.iter().map(|(name, column)| Field::new(name, column.kind.data_type(), true))
+    }
+}
+
 impl TwinModel {
     /// Reads and checks a model. `file` is its name in messages.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
@@ -267,7 +294,7 @@ impl TwinModel {
             fields.push(Field::new(nearest.distance_column, DataType::Float64, true));
         }
         if let Some(simulation) = &self.simulation {
-            fields.extend(simulation.columns.keys().map(|name| Field::new(name, DataType::Float64, true)));
+            fields.extend(simulation.fields());
         }
         fields.push(Field::new(VALID_TIME, timestamp_type(), true));
         fields.push(Field::new(KNOWN_TIME, timestamp_type(), true));
@@ -313,6 +340,7 @@ impl TwinModel {
         for (name, relation) in &self.relations {
             relation.check(name, self, source)?;
         }
+        self.check_views(source)?;
         self.check_names(source)
     }
 

@@ -1,10 +1,13 @@
 //! One run on its way to its end: the operator computes, the rows land, the run is recorded.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use twinlake_contracts::{
@@ -28,7 +31,7 @@ pub(crate) fn result_schema(model: &TwinModel, binding: &SimulationBinding) -> S
         Field::new(SCENARIO, DataType::Utf8, true),
         Field::new(&model.key, key, true),
     ];
-    fields.extend(binding.columns.keys().map(|name| Field::new(name, DataType::Float64, true)));
+    fields.extend(binding.fields());
     fields.push(Field::new(VALID_TIME, timestamp_type(), true));
     fields.push(Field::new(KNOWN_TIME, timestamp_type(), true));
     Arc::new(Schema::new(fields))
@@ -119,11 +122,22 @@ impl Job {
 
     /// Commits the result's rows; those of a run that is there already are left as they are.
     async fn land(&self, outcome: &Outcome) -> Result<u64> {
-        let rows = self.rows(outcome)?;
+        let own = self.rows(&self.model, &self.binding, outcome)?;
+        let shared = self.twins.sharers(&self.model.name);
+        let rows = shared.iter().map(|(model, binding)| self.rows(model, binding, outcome));
+        let rows: Vec<RecordBatch> = rows.collect::<Result<_>>()?;
+        // The model's own rows last: where they are, all are.
+        for ((model, binding), rows) in shared.iter().zip(rows) {
+            self.commit(model, binding, rows).await?;
+        }
+        self.commit(&self.model, &self.binding, own).await
+    }
+
+    async fn commit(&self, model: &TwinModel, binding: &SimulationBinding, rows: RecordBatch) -> Result<u64> {
         let spec = TableSpec {
-            name: self.binding.table.clone(),
+            name: binding.table.clone(),
             schema: rows.schema(),
-            description: format!("Results of {} for twin {}.", self.binding.operator, self.model.name),
+            description: format!("Results of {} for twin {}.", binding.operator, model.name),
         };
         let table: Arc<dyn TableWriter> = self.twins.lake().open_table(spec).await?;
         let writer = format!("simulation/{}", self.run.borrow().run_id);
@@ -136,30 +150,47 @@ impl Job {
     }
 
     /// The operator's output in the shape of the result table.
-    fn rows(&self, outcome: &Outcome) -> Result<RecordBatch> {
-        let given = outcome.tables.get(&self.binding.output).ok_or_else(|| {
-            Error::not_found("output", &self.binding.output, outcome.tables.keys().map(String::as_str))
+    fn rows(&self, model: &TwinModel, binding: &SimulationBinding, outcome: &Outcome) -> Result<RecordBatch> {
+        let given = outcome.tables.get(&binding.output).ok_or_else(|| {
+            Error::not_found("output", &binding.output, outcome.tables.keys().map(String::as_str))
         })?;
-        let schema = result_schema(&self.model, &self.binding);
-        let table = format!("output '{}'", self.binding.output);
+        let schema = result_schema(model, binding);
+        let table = format!("output '{}'", binding.output);
         let count = given.num_rows();
         let run = self.run.borrow().clone();
         let constant = |text: Option<&str>| Arc::new(StringArray::from(vec![text; count])) as ArrayRef;
         let instant = |us: Option<i64>| {
             Arc::new(TimestampMicrosecondArray::from(vec![us; count]).with_timezone("UTC")) as ArrayRef
         };
-        let key_type = schema.field_with_name(&self.model.key)?.data_type();
-        let mut arrays = vec![
-            constant(Some(&run.run_id)),
-            constant(run.scenario.as_deref()),
-            columns::column(given, &table, &self.binding.key, key_type)?,
-        ];
-        for (name, simulated) in &self.binding.columns {
+        let key_type = schema.field_with_name(&model.key)?.data_type();
+        let keys = columns::column(given, &table, &binding.key, key_type)?;
+        once_each(&keys, &table, &binding.key)?;
+        let mut arrays = vec![constant(Some(&run.run_id)), constant(run.scenario.as_deref()), keys];
+        for (name, simulated) in &binding.columns {
             let column = simulated.column.as_deref().unwrap_or(name);
-            arrays.push(columns::column(given, &table, column, &DataType::Float64)?);
+            arrays.push(columns::column(given, &table, column, &simulated.kind.data_type())?);
         }
         arrays.push(instant(self.instant_us));
         arrays.push(instant(Some(now_us())));
         Ok(RecordBatch::try_new(schema, arrays)?)
+    }
+}
+
+/// A twin has one state at a time: an instance that an output has twice, at two moments of the run, is an error.
+fn once_each(keys: &ArrayRef, table: &str, key: &str) -> Result<()> {
+    let converter = RowConverter::new(vec![SortField::new(keys.data_type().clone())])?;
+    let rows = converter.convert_columns(std::slice::from_ref(keys))?;
+    let mut seen = HashSet::with_capacity(keys.len());
+    match (0..keys.len()).find(|row| !seen.insert(rows.row(*row))) {
+        None => Ok(()),
+        Some(row) => {
+            let named = array_value_to_string(keys, row)?;
+            Err(Error::config(format!(
+                "{table} has more than one row of {key} {named}, a twin has one state"
+            ))
+            .with_help(
+                "simulate one moment (duration_s = 0), or run the operator on files for a course in time",
+            ))
+        }
     }
 }

@@ -25,10 +25,13 @@ pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
         RunStatus::Failed { error } => ("failed", json!({ "error": error })),
         _ => (SUCCEEDED, Value::Object(run.summary.clone())),
     };
-    let outputs = match job.twins.lake().table(&job.binding.table) {
-        Some(table) if status == SUCCEEDED => json!({ (run.table.as_str()): table.version() }),
-        _ => json!({}),
-    };
+    let mut outputs = serde_json::Map::new();
+    if status == SUCCEEDED {
+        let shared = job.twins.sharers(&job.model.name);
+        let names = shared.iter().map(|(_, binding)| &binding.table).chain([&job.binding.table]);
+        let versions = names.filter_map(|name| Some((name, job.twins.lake().table(name)?.version())));
+        outputs.extend(versions.map(|(name, version)| (name.to_string(), json!(version))));
+    }
     RunRecord {
         run_id: run.run_id.clone(),
         kind: "simulation".into(),
@@ -39,7 +42,7 @@ pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
         seed: Some(run.seed as i64),
         parameters: json!(run.parameters).to_string(),
         inputs: json!(run.inputs).to_string(),
-        outputs: outputs.to_string(),
+        outputs: Value::Object(outputs).to_string(),
         rows: run.rows as i64,
         rejects: 0,
         summary: summary.to_string(),

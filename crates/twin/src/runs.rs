@@ -23,6 +23,7 @@ use twinlake_contracts::{Error, Horizon, ParameterSpec, Parameters, Result, Snap
 use twinlake_lake::CpuMeter;
 use twinlake_query::Tense;
 
+use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::{Job, result_schema};
 use crate::run_record::{SUCCEEDED, read_record};
 use crate::scenario::{Pins, hex};
@@ -308,15 +309,7 @@ impl Simulations {
     /// The SQL that gives a run's rows, in the order of the twin's key.
     pub fn result_sql(&self, run: &Run) -> Result<String> {
         let (model, binding) = self.twins.simulation(&run.operator)?;
-        let schema = result_schema(&model, &binding);
-        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        Ok(format!(
-            "SELECT {} FROM {} WHERE {RUN_ID} = '{}' ORDER BY {}",
-            columns.join(", "),
-            binding.table,
-            run.run_id.replace('\'', "''"),
-            model.key
-        ))
+        Ok(rows_sql(&model, &binding, &run.run_id))
     }
 
     /// The rows of a run, in the order of the twin's key.
@@ -357,8 +350,28 @@ impl Simulations {
             run_id.replace('\'', "''")
         );
         let batches = session.collect(&sql).await?;
-        batches.iter().find(|batch| batch.num_rows() > 0).map(read_record).transpose()
+        let mut found = batches.iter().find(|batch| batch.num_rows() > 0).map(read_record).transpose()?;
+        if let Some(run) = &mut found
+            && let Ok((_, binding)) = self.twins.simulation(&run.operator)
+        {
+            // Of several tables that a run wrote, its own.
+            run.table = binding.table.to_string();
+        }
+        Ok(found)
     }
+}
+
+/// The SQL that gives the rows that a run added to a model, in the order of its key.
+pub(crate) fn rows_sql(model: &TwinModel, binding: &SimulationBinding, run_id: &str) -> String {
+    let schema = result_schema(model, binding);
+    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    format!(
+        "SELECT {} FROM {} WHERE {RUN_ID} = '{}' ORDER BY {}",
+        columns.join(", "),
+        binding.table,
+        run_id.replace('\'', "''"),
+        model.key
+    )
 }
 
 /// All parameters with their defaults; an unknown name is an error with a suggestion.

@@ -12,7 +12,6 @@
 
 use std::collections::HashSet;
 
-use arrow::datatypes::DataType;
 use datafusion::common::JoinType;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
@@ -138,7 +137,7 @@ fn finish(
     let mut columns = Vec::new();
     for field in model.schema().fields().iter().filter(|field| ours(field.name())) {
         columns.push(if simulated.contains(field.name().as_str()) && !with_run {
-            null(&DataType::Float64)?.alias(field.name())
+            null(field.data_type())?.alias(field.name())
         } else {
             named(field.name())
         });

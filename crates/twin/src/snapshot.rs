@@ -50,7 +50,13 @@ pub(crate) async fn freeze(
             session.context().state_ref().write().config_mut().set_extension(Arc::clone(pins));
         }
         for (role, sql) in &binding.inputs {
-            tables.insert(role.clone(), read(twins, &session, sql, &mut names).await?);
+            let rows = read(twins, &session, sql, &mut names).await;
+            let rows = rows.map_err(|error| of_input(&error, &binding.operator, role))?;
+            tables.insert(role.clone(), rows);
+        }
+        // What its earlier runs have said is no input.
+        for earlier in twins.result_tables(binding) {
+            names.remove(&earlier);
         }
         let wanted = match &binding.demand {
             None => None,
@@ -119,6 +125,21 @@ pub(crate) async fn session_in(twins: &Twins, tense: &Tense) -> Result<Session> 
     Ok(session)
 }
 
+/// Says whose input failed.
+fn of_input(error: &Error, operator: &str, role: &str) -> Error {
+    match error {
+        Error::Config(known) => {
+            let said = format!("the input '{role}' of {operator}: {}", known.message);
+            let failed = Error::config(said);
+            match &known.help {
+                Some(help) => failed.with_help(help.clone()),
+                None => failed,
+            }
+        }
+        other => other.clone(),
+    }
+}
+
 /// Runs one input's SQL; `names` gets the lake tables behind it.
 async fn read(
     twins: &Twins,
@@ -152,8 +173,11 @@ fn tables_of(twins: &Twins, plan: &LogicalPlan) -> BTreeSet<TableName> {
                 });
                 names.extend(ends.filter_map(|model| model.table().cloned()));
             } else if schema == "twin" {
-                let model = twins.model(table.strip_suffix("_history").unwrap_or(table));
-                names.extend(model.ok().and_then(|model| model.table().cloned()));
+                let model = twins.model(table.strip_suffix("_history").unwrap_or(table)).ok();
+                names.extend(model.iter().filter_map(|model| model.table().cloned()));
+                // What other simulations have said of it.
+                let simulated = model.iter().filter_map(|model| model.simulation.as_ref());
+                names.extend(simulated.map(|binding| binding.table.clone()));
             } else if let Ok(name) = TableName::parse(&format!("{schema}.{table}")) {
                 names.insert(name);
             }

@@ -14,18 +14,21 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{Error, OperatorRegistry, ParameterSpec, Result, TableName, TomlFile, format_us};
+use twinlake_contracts::{
+    Error, OperatorRegistry, ParameterSpec, Result, TableName, TomlFile, format_us, suggest,
+};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
 use crate::between::TwinBetween;
+use crate::binding;
 use crate::columns;
 use crate::diff::ScenarioDiff;
 use crate::edges::EdgeTable;
 use crate::events::Events;
 use crate::functions::{Simulate, TwinAt};
 use crate::hindcast;
-use crate::live::Live;
+use crate::live::{Live, PresentBegun};
 use crate::meta::MetaTable;
 use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
 use crate::nearest::Targets;
@@ -90,6 +93,18 @@ impl Twins {
             parsed.insert(model.name.clone(), model);
         }
         connect(&mut parsed, &files)?;
+        for (name, model) in &parsed {
+            if let Some(taken) =
+                model.views.keys().find(|view| parsed.contains_key(&format!("{name}_{view}")))
+            {
+                let error =
+                    Error::config(format!("view '{taken}' of twin model '{name}' has the name of a model"));
+                return Err(match files.get(name) {
+                    Some(file) => file.placed(error, vec![format!("views.{taken}").as_str()]),
+                    None => error,
+                });
+            }
+        }
         let twins = Arc::new(Self {
             engine: Arc::downgrade(engine),
             lake: engine.lake().clone(),
@@ -107,10 +122,9 @@ impl Twins {
                 Some(file) => file.placed(error, texts),
                 None => error,
             };
-            if let Some(simulation) = &model.simulation
-                && let Err(error) = twins.operators.get(&simulation.operator)
-            {
-                return Err(placed(Error::config(error.to_string()), vec![&simulation.operator]));
+            if let Some(simulation) = &model.simulation {
+                binding::check(&twins, model, simulation)
+                    .map_err(|mistake| placed(mistake.error, vec![&mistake.at]))?;
             }
             twins.check(&View::default(), model).map_err(|error| {
                 let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
@@ -145,7 +159,7 @@ impl Twins {
             if present.contains_key(name) {
                 continue;
             }
-            let live = Live::new(&engine, model.clone(), table);
+            let live = Live::new(&engine, model.clone(), table, &self.lake.keep_directory().join("twins"));
             let kept = Arc::downgrade(&live);
             present.insert(name.clone(), live);
             let model = name.clone();
@@ -157,6 +171,26 @@ impl Twins {
             });
         }
         Ok(())
+    }
+
+    /// Keeps the present of all models on this machine, so that the next process folds only what came since then. For the clean end of
+    /// a process, after the last commit; while it runs it is done from time to time.
+    pub async fn keep_states(&self) {
+        let all: Vec<Arc<Live>> =
+            self.present.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for live in all {
+            if let Err(error) = live.keep_state().await {
+                tracing::warn!(model = live.begun().model, %error, "the state is not kept for the next start");
+            }
+        }
+    }
+
+    /// From what the present of each model was begun.
+    pub fn present_begun(&self) -> Vec<PresentBegun> {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<PresentBegun> = present.values().map(|live| live.begun()).collect();
+        all.sort_by(|a, b| a.model.cmp(&b.model));
+        all
     }
 
     /// The present of a model, if it is kept in memory.
@@ -243,7 +277,46 @@ impl Twins {
         &self.runs
     }
 
-    /// The model that an operator is bound to, and the binding.
+    /// The models that keep another output of the runs bound to `model`, by name.
+    pub(crate) fn sharers(&self, model: &str) -> Vec<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let shares = |binding: &&SimulationBinding| binding.with_model.as_deref() == Some(model);
+        let bound = self.models.values().filter_map(|model| {
+            let binding = model.simulation.as_ref().filter(shares)?;
+            Some((model.clone(), Arc::new(binding.clone())))
+        });
+        bound.collect()
+    }
+
+    /// All tables that the runs of a binding land in.
+    pub(crate) fn result_tables(&self, binding: &SimulationBinding) -> Vec<TableName> {
+        let own = self.models.values().find(|model| {
+            model.simulation.as_ref().is_some_and(|simulation| simulation.table == binding.table)
+        });
+        let shared = own.map(|model| self.sharers(&model.name)).unwrap_or_default();
+        shared.into_iter().map(|(_, other)| other.table.clone()).chain([binding.table.clone()]).collect()
+    }
+
+    /// The model that keeps that output of the runs bound to `model`.
+    pub(crate) fn sharer(
+        &self,
+        model: &str,
+        operator: &str,
+        output: &str,
+    ) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
+        let all = self.sharers(model);
+        let known: Vec<&str> = all.iter().map(|(_, binding)| binding.output.as_str()).collect();
+        let found = all.iter().find(|(_, binding)| binding.output == output);
+        found.cloned().ok_or_else(|| {
+            let message = format!("no twin model keeps the table '{output}' of {operator}");
+            Error::config(message).with_help(match suggest(output, known.iter().copied()) {
+                Some(near) => format!("did you mean '{near}'?"),
+                None if known.is_empty() => "leave out 'table'".to_owned(),
+                None => format!("beside its own it has {}", known.join(", ")),
+            })
+        })
+    }
+
+    /// The model that an operator is bound to, and the binding that says what it takes.
     pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
         self.simulation_of(operator, None)
     }
@@ -258,7 +331,9 @@ impl Twins {
             self.model(twin)?;
         }
         let bound = self.models.values().find_map(|model| {
-            let binding = model.simulation.as_ref().filter(|binding| binding.operator == operator)?;
+            let own =
+                |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
+            let binding = model.simulation.as_ref().filter(own)?;
             let meant = twin.is_none_or(|twin| twin == model.name);
             meant.then(|| (model.clone(), Arc::new(binding.clone())))
         });
@@ -280,6 +355,11 @@ impl Twins {
         let mut specs = self.operators.get(operator)?.describe().parameters;
         if binding.demand.is_some() {
             specs.extend(crate::demand::parameters());
+        }
+        for spec in &mut specs {
+            if let Some(given) = binding.parameters.get(spec.name) {
+                spec.default = given.clone();
+            }
         }
         Ok(specs)
     }
@@ -439,19 +519,22 @@ impl std::fmt::Debug for TwinSchema {
 impl SchemaProvider for TwinSchema {
     fn table_names(&self) -> Vec<String> {
         let models = self.0.models.keys().flat_map(|model| [model.clone(), format!("{model}_history")]);
-        models.chain([RELATIONS.to_owned()]).collect()
+        models.chain([RELATIONS.to_owned()]).chain(self.0.view_names()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         if name == RELATIONS {
             return Ok(Some(Arc::new(EdgeTable::new(&self.0, None))));
         }
+        if let Some((_, view)) = self.0.view_of(name) {
+            return self.0.view_table(name, &view).await.map(Some).map_err(through);
+        }
         let (model, history) = self.0.table_model(name).map_err(through)?;
         Ok(Some(Arc::new(TwinTable::new(&self.0, &model, history, None))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == RELATIONS || self.0.table_model(name).is_ok()
+        name == RELATIONS || self.0.view_of(name).is_some() || self.0.table_model(name).is_ok()
     }
 }
 

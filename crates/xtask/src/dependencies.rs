@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("query", &["contracts", "lake", "spatial"]),
     ("cluster", &["contracts", "lake", "query", "spatial"]),
     ("catalog", &["contracts", "lake", "query"]),
-    ("twin", &["contracts", "lake", "query", "simulate", "spatial"]),
+    ("twin", &["contracts", "formats", "lake", "query", "simulate", "spatial"]),
     ("service", &["contracts", "lake", "query", "twin"]),
     (
         "cli",

@@ -58,6 +58,7 @@ impl Network<'_> {
             pipes.check_valve.push(check);
             pipes.status.push(status);
         }
+        let leaks = self.leaks(&pipes.length)?;
         for (link, status, _) in self.statuses()? {
             if self.link_kinds[link] == "pipe"
                 && let Some(status) = status
@@ -75,7 +76,27 @@ impl Network<'_> {
             ("minor_loss", floats(pipes.minor_loss)),
             ("check_valve", flags(pipes.check_valve)),
             ("status", texts(pipes.status)),
+            ("leak_area_m2", floats(leaks.iter().map(|leak| leak[0]).collect())),
+            ("leak_expansion_m", floats(leaks.iter().map(|leak| leak[1]).collect())),
         ])
+    }
+
+    /// [LEAKAGE]: area of the leaks of each pipe (m²), and by how much it grows with each metre of pressure (m²/m). The file has
+    /// mm² for each 100 m (100 ft) of the pipe; what it says of pumps and valves is passed over, as EPANET does.
+    fn leaks(&self, lengths_m: &[f64]) -> Result<Vec<[f64; 2]>> {
+        let mut leaks = vec![[0.0; 2]; lengths_m.len()];
+        for line in self.sections.lines("LEAKAGE") {
+            let link = self.link(line, 0)?;
+            for (index, what) in [(1, "the leak area"), (2, "the expansion of leaks")] {
+                line.needed(index, what)?;
+                let per_hundred = line.not_negative(index, what, 0.0)?;
+                if let Some(leak) = leaks.get_mut(link) {
+                    leak[index - 1] =
+                        per_hundred * 1e-6 * lengths_m[link] / self.options.units.length / 100.0;
+                }
+            }
+        }
+        Ok(leaks)
     }
 
     /// [STATUS]: each link with its status or setting. A line names a link, or the first and last of a range of ids.

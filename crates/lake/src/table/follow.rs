@@ -31,9 +31,20 @@ pub enum TableChange {
     Anew,
 }
 
-/// Files that another process added.
+/// Files that were added.
 #[derive(Debug)]
 pub struct AddedFiles(Vec<Add>);
+
+impl AddedFiles {
+    pub(super) fn new(files: Vec<Add>) -> Self {
+        Self(files)
+    }
+
+    /// Each file alone, so that what is read at a time is bounded.
+    pub fn one_by_one(self) -> impl Iterator<Item = Self> + Send {
+        self.0.into_iter().map(|add| Self(vec![add]))
+    }
+}
 
 /// Told of changes.
 pub(super) struct Follower {
@@ -45,6 +56,8 @@ pub(super) struct Follower {
 pub struct Following {
     /// The rows at the moment when following began.
     pub snapshot: Arc<dyn TableProvider>,
+    /// Those of them that wait for their commit.
+    pub fresh: Vec<RecordBatch>,
     changes: mpsc::Receiver<TableChange>,
     woken: Arc<Notify>,
 }
@@ -132,17 +145,18 @@ impl LakeTable {
         let woken = Arc::new(Notify::new());
         let mut readable = self.readable_mut();
         let shown = readable.fresh.iter().filter(|(writer, _)| !readable.replacers.contains(*writer));
+        let fresh: Vec<RecordBatch> = shown.flat_map(|(_, fresh)| fresh.batches.iter().cloned()).collect();
         let snapshot = Arc::new(SnapshotTable {
             schema: Arc::clone(&readable.schema),
             version: readable.state.version(),
             committed: Arc::clone(&readable.committed),
-            fresh: shown.flat_map(|(_, fresh)| fresh.batches.iter().cloned()).collect(),
+            fresh: fresh.clone(),
         });
         readable.followers.push(Follower { changes: sender, woken: Arc::clone(&woken) });
-        Ok(Following { snapshot, changes, woken })
+        Ok(Following { snapshot, fresh, changes, woken })
     }
 
-    /// The rows of files that another process added.
+    /// The rows of files that were added.
     pub async fn read_added(&self, added: &AddedFiles) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
         for add in &added.0 {

@@ -22,6 +22,7 @@ mod open;
 mod provider;
 mod revise;
 mod schema;
+mod since;
 
 #[cfg(test)]
 mod evolve_tests;
@@ -222,6 +223,11 @@ impl LakeTable {
     /// Its address, without credentials.
     pub fn location(&self) -> String {
         self.log_store.root_url().to_string()
+    }
+
+    /// Names it for all time: another table at the same place has another one.
+    pub fn id(&self) -> String {
+        self.readable().state.metadata().id().to_owned()
     }
 
     /// What its writer says it is; may be empty.

@@ -78,6 +78,7 @@ impl Descriptions {
             "SELECT CAST(0 AS BIGINT) AS id, 'twin.relations' AS name, \
              concat('The edges between all twins: ', string_agg(DISTINCT concat(model, '.', name), ', ')) AS description \
              FROM meta.twin_relations HAVING count(*) > 0",
+            "SELECT CAST(0 AS BIGINT) AS id, concat('twin.', name) AS name, description FROM meta.twin_views",
             "SELECT position AS id, table_name AS name, concat(coalesce(description, ''), \
              CASE WHEN unit IS NULL THEN '' ELSE concat(' [', unit, ']') END) AS description FROM meta.columns \
              WHERE description IS NOT NULL OR unit IS NOT NULL",

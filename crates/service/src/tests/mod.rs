@@ -4,6 +4,7 @@ mod doors;
 mod http;
 mod postgres;
 mod scenarios;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -85,6 +86,8 @@ impl Town {
         let models = vec![
             file("vehicle.toml", VEHICLE),
             file("road_segment.toml", include_str!("../../../../schemas/twins/road_segment.toml")),
+            file("water_junction.toml", include_str!("../../../../schemas/twins/water_junction.toml")),
+            file("water_pipe.toml", include_str!("../../../../schemas/twins/water_pipe.toml")),
         ];
         let twins = Twins::load(&engine, models, vec![file("standstill.toml", STANDSTILL)]).unwrap();
         let mut settings = ServiceSettings {

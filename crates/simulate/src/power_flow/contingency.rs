@@ -54,7 +54,7 @@ pub(super) fn all(task: Task<'_>, supplied: &[bool], base: &Solution) -> Vec<Out
         .map_init(
             || (Work::new(grid, task.symbolic), grid.admittance.clone()),
             |(work, admittance), row| {
-                let (branch, places) = (&grid.branches[row], grid.places[row]);
+                let (branch, places) = (&grid.branches[row], grid.layout.places[row]);
                 let before = places.map(|place| admittance[place]);
                 places.iter().zip(branch.admittance).for_each(|(&place, y)| admittance[place] -= y);
                 // What was all of an element leaves exact zero, not a rounding error.
@@ -71,8 +71,8 @@ pub(super) fn all(task: Task<'_>, supplied: &[bool], base: &Solution) -> Vec<Out
 }
 
 fn parallel(grid: &Grid, row: usize) -> bool {
-    let places = grid.places[row];
-    grid.places.iter().enumerate().any(|(other, at)| {
+    let places = grid.layout.places[row];
+    grid.layout.places.iter().enumerate().any(|(other, at)| {
         other != row && grid.branches[other].in_service && (at[1] == places[1] || at[1] == places[2])
     })
 }

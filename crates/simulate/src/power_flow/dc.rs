@@ -20,7 +20,7 @@ pub(super) fn solve(grid: &Grid, symbolic: &Symbolic, supplied: &[bool]) -> Resu
     let size = grid.buses.len();
     let slack = |bus: usize| grid.buses[bus].kind == super::grid::BusKind::Slack;
     let free = |bus: usize| supplied[bus] && !slack(bus);
-    let mut values = vec![0.0; grid.pattern.columns.len()];
+    let mut values = vec![0.0; grid.layout.pattern.columns.len()];
     let mut rhs = vec![0.0; size];
     let mut va = vec![0.0; size];
     for bus in 0..size {
@@ -30,7 +30,7 @@ pub(super) fn solve(grid: &Grid, symbolic: &Symbolic, supplied: &[bool]) -> Resu
             va[bus] = grid.buses[bus].va;
         }
     }
-    for (branch, places) in grid.branches.iter().zip(&grid.places) {
+    for (branch, places) in grid.branches.iter().zip(&grid.layout.places) {
         if !(branch.in_service && supplied[branch.from]) {
             continue;
         }
@@ -48,15 +48,13 @@ pub(super) fn solve(grid: &Grid, symbolic: &Symbolic, supplied: &[bool]) -> Resu
         }
     }
     for bus in 0..size {
-        if !free(bus)
-            && let Some(place) = grid.pattern.place(bus, bus)
-        {
-            values[place] = 1.0;
+        if !free(bus) {
+            values[grid.layout.diagonal[bus]] = 1.0;
             rhs[bus] = va[bus];
         }
     }
     let mut factors = Factors::<f64>::new(symbolic, 0.0);
-    factors.factor(symbolic, &grid.pattern, &values).map_err(|bus| Failure::Singular { bus })?;
+    factors.factor(symbolic, &grid.layout.pattern, &values).map_err(|bus| Failure::Singular { bus })?;
     factors.solve(symbolic, &mut rhs);
     if let Some(bus) = rhs.iter().position(|angle| !angle.is_finite()) {
         return Err(Failure::Singular { bus });

@@ -1,11 +1,13 @@
 //! The electrical network of a power flow, read from the tables and turned to admittances.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrow::array::{Array, StringArray};
 use faer::c64;
 use twinlake_contracts::{Error, Result, Snapshot};
 
-use crate::block_lu::Pattern;
+use super::layout::Layout;
 use crate::columns::Table;
 
 /// What holds a bus: the unknowns are the angle except at a slack, and the voltage at a `Pq` bus.
@@ -25,7 +27,6 @@ pub(super) enum BusKind {
 #[derive(Debug, Clone)]
 pub(super) struct Bus {
     pub(super) id: i64,
-    pub(super) name: Option<String>,
     pub(super) kind: BusKind,
     pub(super) demand: c64,
     pub(super) shunt: c64,
@@ -68,19 +69,19 @@ pub(super) struct Branch {
 pub(super) struct Grid {
     pub(super) base_mva: f64,
     pub(super) buses: Vec<Bus>,
+    /// What people call the buses, where there is such a column.
+    pub(super) names: Option<StringArray>,
     pub(super) generators: Vec<Generator>,
     pub(super) branches: Vec<Branch>,
-    pub(super) pattern: Pattern,
-    /// The bus admittance matrix over `pattern`, with all branches in service.
+    pub(super) layout: Arc<Layout>,
+    /// The bus admittance matrix over the pattern of the layout, with all branches in service.
     pub(super) admittance: Vec<c64>,
-    /// Where each branch stands in it: ff, ft, tf, tt.
-    pub(super) places: Vec<[usize; 4]>,
 }
 
 impl Grid {
     pub(super) fn read(city: &Snapshot, flat_start: bool) -> Result<Self> {
         let base_mva = base_mva(city)?;
-        let (mut buses, index) = read_buses(city, base_mva, flat_start)?;
+        let (mut buses, names, index) = read_buses(city, base_mva, flat_start)?;
         let generators = read_generators(city, base_mva, &mut buses, &index)?;
         for bus in &mut buses {
             // Without a generator in service nothing holds the voltage.
@@ -89,25 +90,18 @@ impl Grid {
             }
         }
         let branches = read_branches(city, base_mva, &buses, &index)?;
-        let edges = branches.iter().map(|branch| (branch.from, branch.to));
-        let pattern = Pattern::of_graph(buses.len(), edges);
-        let place = |row, column| {
-            pattern.place(row, column).ok_or_else(|| Error::internal("a branch is missing in the pattern"))
-        };
-        let mut admittance = vec![c64::new(0.0, 0.0); pattern.columns.len()];
-        for (row, bus) in buses.iter().enumerate() {
-            admittance[place(row, row)?] += bus.shunt;
+        let edges = branches.iter().map(|branch| (branch.from, branch.to)).collect();
+        let layout = Layout::of_graph(buses.len(), edges)?;
+        let mut admittance = vec![c64::new(0.0, 0.0); layout.pattern.columns.len()];
+        for (bus, &at) in buses.iter().zip(&layout.diagonal) {
+            admittance[at] += bus.shunt;
         }
-        let mut places = Vec::with_capacity(branches.len());
-        for branch in &branches {
-            let (from, to) = (branch.from, branch.to);
-            let at = [place(from, from)?, place(from, to)?, place(to, from)?, place(to, to)?];
+        for (branch, at) in branches.iter().zip(&layout.places) {
             if branch.in_service {
                 at.iter().zip(branch.admittance).for_each(|(&at, y)| admittance[at] += y);
             }
-            places.push(at);
         }
-        Ok(Self { base_mva, buses, generators, branches, pattern, admittance, places })
+        Ok(Self { base_mva, buses, names, generators, branches, layout, admittance })
     }
 
     /// Which buses a slack reaches over branches in service, `without` taken away.
@@ -174,9 +168,53 @@ fn finite(values: &[Option<f64>], row: usize, name: &str, of: &dyn Fn() -> Strin
     }
 }
 
-type Index = HashMap<i64, usize>;
+/// Rows by identifier.
+enum Index {
+    /// Identifiers that lie close together: from the least one on, `u32::MAX` where there is none.
+    Dense {
+        least: i64,
+        rows: Vec<u32>,
+    },
+    Sparse(HashMap<i64, usize>),
+}
 
-fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<(Vec<Bus>, Index)> {
+impl Index {
+    /// An error is the row of the second of two that are the same.
+    fn new(ids: &[i64]) -> Result<Self, usize> {
+        let (least, most) = (ids.iter().min().copied().unwrap_or(0), ids.iter().max().copied().unwrap_or(0));
+        let span = i128::from(most) - i128::from(least);
+        if span < 16 * ids.len() as i128 + 64 {
+            let mut rows = vec![u32::MAX; span as usize + 1];
+            for (row, id) in ids.iter().enumerate() {
+                let slot = &mut rows[(id - least) as usize];
+                if *slot != u32::MAX {
+                    return Err(row);
+                }
+                *slot = row as u32;
+            }
+            return Ok(Self::Dense { least, rows });
+        }
+        let mut rows = HashMap::with_capacity(ids.len());
+        match ids.iter().enumerate().find(|(row, id)| rows.insert(**id, *row).is_some()) {
+            Some((row, _)) => Err(row),
+            None => Ok(Self::Sparse(rows)),
+        }
+    }
+
+    fn get(&self, id: i64) -> Option<usize> {
+        match self {
+            Self::Dense { least, rows } => {
+                let slot = id.checked_sub(*least).and_then(|at| usize::try_from(at).ok())?;
+                rows.get(slot).filter(|row| **row != u32::MAX).map(|row| *row as usize)
+            }
+            Self::Sparse(rows) => rows.get(&id).copied(),
+        }
+    }
+}
+
+type Buses = (Vec<Bus>, Option<StringArray>, Index);
+
+fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<Buses> {
     let batch = city.table("buses")?;
     let table = Table::new("buses", batch);
     let rows = batch.num_rows();
@@ -184,8 +222,8 @@ fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<(Vec<Bus>,
         return Err(Error::config("the network is empty: the table 'buses' has no row"));
     }
     let ids = table.integers("bus_id")?;
-    let names = if table.has("name") { table.texts("name")? } else { vec![None; rows] };
-    let kinds = table.texts("kind")?;
+    let names = if table.has("name") { Some(table.strings("name")?) } else { None };
+    let kinds = table.strings("kind")?;
     let or_zero = |name: &str| if table.has(name) { table.numbers(name) } else { Ok(vec![Some(0.0); rows]) };
     let columns = [
         table.numbers("demand_mw")?,
@@ -198,13 +236,12 @@ fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<(Vec<Bus>,
         or_zero("va_deg")?,
     );
     let mut buses = Vec::with_capacity(rows);
-    let mut index = HashMap::with_capacity(rows);
+    let twice =
+        |row: usize| Error::config(format!("bus {} (row {} of 'buses') is there twice", ids[row], row + 1));
+    let index = Index::new(&ids).map_err(twice)?;
     for (row, &id) in ids.iter().enumerate() {
         let of = || format!("bus {id} (row {} of 'buses')", row + 1);
-        if index.insert(id, row).is_some() {
-            return Err(Error::config(format!("{} is there twice", of())));
-        }
-        let kind = match kinds[row].as_deref() {
+        let kind = match kinds.is_valid(row).then(|| kinds.value(row)) {
             Some("pq") => BusKind::Pq,
             Some("pv") => BusKind::Pv,
             Some("slack") => BusKind::Slack,
@@ -228,7 +265,6 @@ fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<(Vec<Bus>,
         }
         buses.push(Bus {
             id,
-            name: names[row].clone(),
             kind,
             demand: c64::new(per_unit(0, "demand_mw")?, per_unit(1, "demand_mvar")?),
             shunt: c64::new(per_unit(2, "shunt_mw")?, per_unit(3, "shunt_mvar")?),
@@ -247,11 +283,11 @@ fn read_buses(city: &Snapshot, base: f64, flat_start: bool) -> Result<(Vec<Bus>,
         let angle = first.va;
         buses.iter_mut().filter(|bus| bus.kind != BusKind::Slack).for_each(|bus| bus.va = angle);
     }
-    Ok((buses, index))
+    Ok((buses, names, index))
 }
 
 fn bus_of(index: &Index, id: i64, of: &dyn Fn() -> String) -> Result<usize> {
-    index.get(&id).copied().ok_or_else(|| {
+    index.get(id).ok_or_else(|| {
         Error::config(format!("{} names bus {id}, which the table 'buses' does not have", of()))
     })
 }

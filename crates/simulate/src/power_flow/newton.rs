@@ -74,7 +74,7 @@ impl Work {
     pub(super) fn new(grid: &Grid, symbolic: &Symbolic) -> Self {
         let buses = grid.buses.len();
         Self {
-            jacobian: vec![[0.0; 4]; grid.pattern.columns.len()],
+            jacobian: vec![[0.0; 4]; grid.layout.pattern.columns.len()],
             factors: Factors::new(symbolic, [0.0; 2]),
             rhs: vec![[0.0; 2]; buses],
             phasors: vec![c64::new(0.0, 0.0); buses],
@@ -125,8 +125,8 @@ impl Problem<'_> {
         let phasors: Vec<c64> = (0..self.held.len()).map(|bus| voltages.phasor(bus)).collect();
         (0..self.held.len())
             .map(|bus| {
-                let current = self.grid.pattern.row(bus).fold(c64::new(0.0, 0.0), |sum, at| {
-                    sum + self.admittance[at] * phasors[self.grid.pattern.columns[at]]
+                let current = self.grid.layout.pattern.row(bus).fold(c64::new(0.0, 0.0), |sum, at| {
+                    sum + self.admittance[at] * phasors[self.grid.layout.pattern.columns[at]]
                 });
                 phasors[bus] * current.conj()
             })
@@ -138,7 +138,7 @@ impl Problem<'_> {
         for (bus, phasor) in work.phasors.iter_mut().enumerate() {
             *phasor = voltages.phasor(bus);
         }
-        let pattern = &self.grid.pattern;
+        let pattern = &self.grid.layout.pattern;
         let mut worst = (0, 0.0);
         for bus in 0..self.held.len() {
             let range = pattern.row(bus);
@@ -178,7 +178,7 @@ impl Problem<'_> {
 
     /// Makes one of the two rows of a bus say that its unknown stays.
     fn fix(&self, work: &mut Work, bus: usize, diagonal: usize, which: usize) {
-        for at in self.grid.pattern.row(bus) {
+        for at in self.grid.layout.pattern.row(bus) {
             work.jacobian[at][2 * which] = 0.0;
             work.jacobian[at][2 * which + 1] = 0.0;
         }
@@ -187,7 +187,7 @@ impl Problem<'_> {
 
     /// Solves for the step, in place of the right-hand side.
     fn step(&self, work: &mut Work) -> Result<(), Failure> {
-        let Err(bus) = work.factors.factor(self.symbolic, &self.grid.pattern, &work.jacobian) else {
+        let Err(bus) = work.factors.factor(self.symbolic, &self.grid.layout.pattern, &work.jacobian) else {
             work.factors.solve(self.symbolic, &mut work.rhs);
             return Ok(());
         };
@@ -196,7 +196,7 @@ impl Problem<'_> {
 
     /// The same step by an LU that exchanges rows (faer), for the rare matrix that needs it.
     fn step_by_exchanges(&self, work: &mut Work) -> Option<()> {
-        let pattern = &self.grid.pattern;
+        let pattern = &self.grid.layout.pattern;
         let size = 2 * self.held.len();
         let entries: Vec<Triplet<usize, usize, f64>> = (0..self.held.len())
             .flat_map(|bus| pattern.row(bus).map(move |at| (bus, at)))

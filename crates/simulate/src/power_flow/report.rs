@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use serde_json::{Map, Value, json};
 use twinlake_contracts::{Outcome, Result};
 
@@ -15,10 +15,10 @@ use super::newton::{Failure, Held};
 
 /// How messages call a bus.
 pub(super) fn bus_name(grid: &Grid, bus: usize) -> String {
-    let bus = &grid.buses[bus];
-    match &bus.name {
-        Some(name) => format!("bus {} ({name})", bus.id),
-        None => format!("bus {}", bus.id),
+    let id = grid.buses[bus].id;
+    match &grid.names {
+        Some(names) if names.is_valid(bus) => format!("bus {id} ({})", names.value(bus)),
+        _ => format!("bus {id}"),
     }
 }
 

@@ -168,18 +168,19 @@ impl<'a> Engine<'a> {
                     remaining: 0.0,
                     started: 0.0,
                     running: false,
-                    down: false,
+                    // Nobody repairs what is not in service.
+                    down: !station.in_service,
                     off: false,
                     asks: false,
                     holds: false,
                     to_failure,
                     last_product: None,
-                    state: State::Starved,
+                    state: if station.in_service { State::Starved } else { State::Down },
                     since: 0.0,
                 });
             }
             stations.push(StationState {
-                ready: (first_unit..units.len()).rev().collect(),
+                ready: (first_unit..units.len()).rev().filter(|_| station.in_service).collect(),
                 queued: false,
                 short: false,
                 process: stream("process"),
@@ -237,7 +238,8 @@ impl<'a> Engine<'a> {
             self.turn_shift(shift);
         }
         for unit in 0..self.units.len() {
-            let failure = self.station(unit).failure.as_ref();
+            let station = self.station(unit);
+            let failure = station.failure.as_ref().filter(|_| station.in_service);
             if failure.is_some_and(|failure| failure.calendar) {
                 self.agenda.set(self.failure_alarm(unit), self.units[unit].to_failure);
             }
@@ -257,7 +259,8 @@ impl<'a> Engine<'a> {
         while self.tally.left < parts {
             let (alarm, time) = self.agenda.next();
             if time > until {
-                if time.is_infinite() && self.work > 0 {
+                // A line whose machines are out of service may well stand still; any other has been built wrongly.
+                if time.is_infinite() && self.work > 0 && self.out_of_service().next().is_none() {
                     return Err(self.stuck());
                 }
                 self.now = until;
@@ -308,7 +311,21 @@ impl<'a> Engine<'a> {
         tally
     }
 
+    fn out_of_service(&self) -> impl Iterator<Item = &str> {
+        let out = self.line.stations.iter().filter(|station| !station.in_service);
+        out.map(|station| station.name.as_str())
+    }
+
     fn stuck(&self) -> Error {
+        let out: Vec<&str> = self.out_of_service().collect();
+        if !out.is_empty() {
+            return Error::config(format!(
+                "the line stands still {:.0} s after its start: out of service: '{}'",
+                self.now,
+                out.join("', '")
+            ))
+            .with_help("measure for a time (duration_s) rather than for a number of parts");
+        }
         let mut names: Vec<&str> = Vec::new();
         for unit in &self.units {
             let name = self.line.stations[unit.station].name.as_str();

@@ -88,6 +88,8 @@ pub(super) struct Station {
     pub(super) rework_share: f64,
     pub(super) rework_to: Option<usize>,
     pub(super) rework_at_most: u16,
+    /// False for a machine that cannot work in this run: without power, taken away.
+    pub(super) in_service: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -368,6 +370,7 @@ fn read_machines(city: &Snapshot, names: &Names, routes: &Routes, times: &mut Ti
     let (scrap, rework) = (rows.share("scrap_share")?, rows.share("rework_share")?);
     let (rework_to, at_most) = (rows.texts("rework_to")?, rows.whole("rework_at_most", 0)?);
     let ideal = rows.positive("ideal_cycle_s")?;
+    let in_service = rows.flags("in_service")?;
     let mut stations = Vec::new();
     for (row, name) in ids.into_iter().enumerate() {
         let user = format!("the machine '{name}'");
@@ -429,6 +432,7 @@ fn read_machines(city: &Snapshot, names: &Names, routes: &Routes, times: &mut Ti
             rework_share,
             rework_to,
             rework_at_most: at_most[row].map_or(u16::MAX, |most| most.min(usize::from(u16::MAX)) as u16),
+            in_service: in_service[row].unwrap_or(true),
             name,
         });
     }
@@ -498,6 +502,7 @@ fn read_transports(city: &Snapshot, names: &Names, times: &mut Times) -> Result<
             rework_share: 0.0,
             rework_to: None,
             rework_at_most: 0,
+            in_service: true,
             name,
         });
     }

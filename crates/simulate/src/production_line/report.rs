@@ -144,8 +144,12 @@ fn quality(it: &StationTally) -> f64 {
     ratio(it.good as f64, it.parts as f64)
 }
 
+/// 0 for a machine that was planned and never worked, whose performance and quality nobody knows.
 fn oee(it: &StationTally) -> f64 {
-    availability(it) * performance(it) * quality(it)
+    match availability(it) {
+        0.0 => 0.0,
+        availability => availability * performance(it) * quality(it),
+    }
 }
 
 fn buffer_table(line: &Line, estimate: &Figure<'_>) -> Result<RecordBatch> {

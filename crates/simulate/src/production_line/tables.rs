@@ -44,6 +44,11 @@ impl<'a> Rows<'a> {
         if self.table.has(column) { self.table.texts(column) } else { Ok(vec![None; self.count]) }
     }
 
+    /// True, false or nothing.
+    pub(super) fn flags(&self, column: &str) -> Result<Vec<Option<bool>>> {
+        if self.table.has(column) { self.table.flags(column) } else { Ok(vec![None; self.count]) }
+    }
+
     /// A finite number or nothing.
     pub(super) fn numbers(&self, column: &str) -> Result<Vec<Option<f64>>> {
         if !self.table.has(column) {

@@ -6,14 +6,14 @@ use twinlake_contracts::{OperatorSpec, ParameterSpec, TableShape};
 pub(super) fn spec() -> OperatorSpec {
     OperatorSpec {
         name: "water_network",
-        version: "1",
+        version: "2",
         description: "Heads, flows and water quality of a pressurised distribution network over time: pipes, pumps, \
                       valves, tanks, controls and rules, demand-driven or pressure-driven, with water age, a reacting \
                       substance such as chlorine, or the share of water from one node. Takes what an EPANET file \
                       says, in SI units, and follows EPANET 2.3 in time steps and checks of status.",
         source: "Hydraulics: global gradient algorithm, Todini and Pilati (1988); friction: h = r q^n by Hazen-Williams, \
                  Darcy-Weisbach (Swamee and Jain 1976) or Chezy-Manning; pressure-driven demand: q = Q ((p - p0) / \
-                 (pf - p0))^e, Wagner, Shamir, Marks (1988); quality: Lagrangian transport, Liou and Kroon (1987), \
+                 (pf - p0))^e, Wagner, Shamir, Marks (1988); leaks: q = 0.6 sqrt(2g) (A + m h) sqrt(h), May (1994); quality: Lagrangian transport, Liou and Kroon (1987), \
                  Rossman and Boulos (1996); all as in chapter 12 of the EPANET 2.2 manual, Rossman et al. (2020).",
         inputs: inputs(),
         outputs: outputs(),
@@ -149,6 +149,8 @@ fn inputs() -> Vec<TableShape> {
                 ("status", "Utf8", "'open' or 'closed' at the start; null: open"),
                 ("bulk_coefficient", "Float64", "reaction in the water, a day; optional: 0"),
                 ("wall_coefficient", "Float64", "reaction at the wall, m/day or mg/m2/day; optional: 0"),
+                ("leak_area_m2", "Float64", "area of its leaks at pressure 0; optional: 0"),
+                ("leak_expansion_m", "Float64", "m2 by which it grows with each m of pressure; optional: 0"),
             ],
         ),
         shape(
@@ -326,6 +328,7 @@ fn outputs() -> Vec<TableShape> {
                 ("flow_m3s", "Float64", "positive from from_node to to_node; 0 where closed"),
                 ("velocity_ms", "Float64", "mean; null for a pump"),
                 ("headloss_m", "Float64", "head lost, negative for a pump; null where an end has no head"),
+                ("leak_m3s", "Float64", "what its leaks let out, at the pressures of its ends"),
                 ("status", "Utf8", "'open', 'closed', 'closed_for_now', 'active', 'cannot_lift' and so on"),
                 (
                     "setting",

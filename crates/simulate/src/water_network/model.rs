@@ -3,8 +3,9 @@
 //! EPANET computes in US units with rounded factors and absolute tolerances in them; to take the same decisions the
 //! solver does too. Tables are in SI; the two factors here are the way in and out.
 
-use std::collections::HashMap;
+use ahash::AHashMap;
 
+use super::leakage::Leak;
 use super::options::Options;
 use super::rules::{Control, Rule};
 
@@ -22,6 +23,9 @@ pub(super) const BIG: f64 = 1e10;
 pub(super) const TINY: f64 = 1e-6;
 /// A flow that counts as none, ft³/s.
 pub(super) const NO_FLOW: f64 = 1e-6;
+
+/// Indices by name.
+pub(super) type Names = AHashMap<String, usize>;
 
 /// The state of a link. Up to `Closed` nothing flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,6 +122,8 @@ pub(super) struct Link {
     /// Per second; feet a second (first order) or mg/ft²/s (zero order).
     pub(super) bulk: f64,
     pub(super) wall: f64,
+    /// Coefficients of its leaks: see [`super::leakage::coefficients`].
+    pub(super) leak: [f64; 2],
 }
 
 /// How water mixes in a tank.
@@ -188,13 +194,14 @@ pub(super) struct Model {
     pub(super) junctions: usize,
     pub(super) tanks: Vec<Tank>,
     pub(super) links: Vec<Link>,
+    pub(super) leaks: Vec<Leak>,
     pub(super) patterns: Vec<Vec<f64>>,
     /// Points in feet, cubic feet and seconds.
     pub(super) curves: Vec<Vec<(f64, f64)>>,
     pub(super) controls: Vec<Control>,
     pub(super) rules: Vec<Rule>,
     pub(super) options: Options,
-    pub(super) node_index: HashMap<String, usize>,
+    pub(super) node_index: Names,
 }
 
 impl Model {

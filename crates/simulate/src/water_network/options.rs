@@ -1,8 +1,8 @@
 //! Options of a run: the table `options`, over which parameters go.
 
-use arrow::array::RecordBatch;
+use ahash::AHashMap;
+use arrow::array::{Array, RecordBatch};
 use serde_json::Value;
-use std::collections::HashMap;
 use twinlake_contracts::{Error, Parameters, Result};
 
 use super::model::{M_PER_FT, M3_PER_FT3};
@@ -79,14 +79,19 @@ pub(super) struct Options {
 
 /// What the table and the parameters say, by name.
 struct Given<'a> {
-    numbers: HashMap<String, f64>,
-    texts: HashMap<String, String>,
+    /// Number and text by name; of several the last counts.
+    rows: AHashMap<&'a str, (Option<f64>, Option<&'a str>)>,
     parameters: &'a Parameters,
 }
 
 impl Given<'_> {
+    /// What the table says.
+    fn told(&self, name: &str) -> Option<f64> {
+        self.rows.get(name)?.0
+    }
+
     fn number(&self, name: &str, missing: f64) -> Result<f64> {
-        let table = self.numbers.get(name).copied().unwrap_or(missing);
+        let table = self.told(name).unwrap_or(missing);
         let value = match self.parameters.get(name) {
             None | Some(Value::Null) => table,
             Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN),
@@ -128,7 +133,9 @@ impl Given<'_> {
     fn text(&self, name: &str, missing: &str) -> String {
         match self.parameters.get(name) {
             Some(Value::String(text)) => text.clone(),
-            Some(Value::Null) | None => self.texts.get(name).cloned().unwrap_or_else(|| missing.to_owned()),
+            Some(Value::Null) | None => {
+                self.rows.get(name).and_then(|row| row.1).unwrap_or(missing).to_owned()
+            }
             Some(value) => value.to_string(),
         }
     }
@@ -136,19 +143,17 @@ impl Given<'_> {
 
 impl Options {
     pub(super) fn read(batch: Option<&RecordBatch>, parameters: &Parameters) -> Result<Self> {
-        let mut given = Given { numbers: HashMap::new(), texts: HashMap::new(), parameters };
-        if let Some(batch) = batch {
-            let table = Table::new("options", batch);
-            let rows =
-                table.texts("name")?.into_iter().zip(table.numbers("number")?).zip(table.texts("text")?);
-            for ((name, number), text) in rows {
-                let Some(name) = name else { continue };
-                if let Some(number) = number {
-                    given.numbers.insert(name.clone(), number);
-                }
-                if let Some(text) = text {
-                    given.texts.insert(name, text);
-                }
+        let table = batch.map(|batch| Table::new("options", batch));
+        let columns = match &table {
+            Some(table) => Some((table.strings("name")?, table.numbers("number")?, table.strings("text")?)),
+            None => None,
+        };
+        let mut given = Given { rows: AHashMap::new(), parameters };
+        if let Some((names, numbers, texts)) = &columns {
+            for (row, number) in numbers.iter().enumerate().filter(|(row, _)| names.is_valid(*row)) {
+                let text = texts.is_valid(row).then(|| texts.value(row));
+                let known = given.rows.entry(names.value(row)).or_default();
+                *known = (number.or(known.0), text.or(known.1));
             }
         }
         let unknown = |name: &str, value: &str, known: &str| {
@@ -193,7 +198,7 @@ impl Options {
             diffusivity: given.number("diffusivity_m2s", 1.3e-8 * M_PER_FT.powi(2))? / M_PER_FT.powi(2),
             accuracy: given.positive("accuracy", 1e-3)?,
             trials: given.count("trials", 200)?,
-            extra_trials: if given.numbers.contains_key("extra_trials") {
+            extra_trials: if given.told("extra_trials").is_some() {
                 Some(given.count("extra_trials", 0)?)
             } else {
                 None
@@ -209,8 +214,8 @@ impl Options {
             flow_change_limit: given.number("flow_change_limit_m3s", 0.0)? / M3_PER_FT3,
             quality,
             quality_tolerance: given.number("quality_tolerance", 0.01)?,
-            bulk_order: given.numbers.get("bulk_order").copied().unwrap_or(1.0),
-            tank_order: given.numbers.get("tank_order").copied().unwrap_or(1.0),
+            bulk_order: given.told("bulk_order").unwrap_or(1.0),
+            tank_order: given.told("tank_order").unwrap_or(1.0),
             wall_order: given.number("wall_order", 1.0)?,
             limiting_concentration: given.number("limiting_concentration", 0.0)?,
         })

@@ -1,13 +1,13 @@
 //! From the tables to the model.
 
-use std::collections::HashMap;
 use std::f64::consts::PI;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch, StringArray};
 use twinlake_contracts::{Error, Result, Snapshot, suggest};
 
+use super::leakage;
 use super::model::{
-    L_PER_FT3, M_PER_FT, M3_PER_FT3, Mixing, Model, Node, Source, SourceKind, Tank, interpolate,
+    L_PER_FT3, M_PER_FT, M3_PER_FT3, Mixing, Model, Names, Node, Source, SourceKind, Tank, interpolate,
 };
 use super::options::{Options, Quality};
 use super::read_links::read_links;
@@ -19,7 +19,7 @@ pub(super) const SECONDS_PER_DAY: f64 = 86400.0;
 /// Names to indices, with errors that suggest.
 pub(super) struct Index<'a> {
     pub(super) what: &'static str,
-    pub(super) of: &'a HashMap<String, usize>,
+    pub(super) of: &'a Names,
 }
 
 impl Index<'_> {
@@ -38,34 +38,43 @@ impl Index<'_> {
     }
 }
 
+/// A column of texts, which may be missing.
+pub(super) struct Texts(Option<StringArray>);
+
+impl Texts {
+    pub(super) fn get(&self, row: usize) -> Option<&str> {
+        self.0.as_ref().filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row))
+    }
+}
+
 /// Columns of a table with words for what is missing.
 pub(super) struct Rows<'a> {
     table: Table<'a>,
     role: &'static str,
-    pub(super) ids: Vec<String>,
+    ids: StringArray,
     pub(super) count: usize,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(role: &'static str, batch: &'a RecordBatch, id: &str) -> Result<Self> {
         let table = Table::new(role, batch);
-        let ids = table
-            .texts(id)?
-            .into_iter()
-            .enumerate()
-            .map(|(row, id)| {
-                id.ok_or_else(|| Error::config(format!("row {} of '{role}' has no id", row + 1)))
-            })
-            .collect::<Result<_>>()?;
+        let ids = table.strings(id)?;
+        if let Some(row) = (0..ids.len()).find(|row| ids.is_null(*row)) {
+            return Err(Error::config(format!("row {} of '{role}' has no id", row + 1)));
+        }
         Ok(Self { table, role, ids, count: batch.num_rows() })
     }
 
-    pub(super) fn name(&self, row: usize) -> String {
-        format!("'{}' (row {} of '{}')", self.ids[row], row + 1, self.role)
+    pub(super) fn id(&self, row: usize) -> &str {
+        self.ids.value(row)
     }
 
-    pub(super) fn texts(&self, name: &str) -> Result<Vec<Option<String>>> {
-        if self.table.has(name) { self.table.texts(name) } else { Ok(vec![None; self.count]) }
+    pub(super) fn name(&self, row: usize) -> String {
+        format!("'{}' (row {} of '{}')", self.ids.value(row), row + 1, self.role)
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Result<Texts> {
+        Ok(Texts(if self.table.has(name) { Some(self.table.strings(name)?) } else { None }))
     }
 
     pub(super) fn flags(&self, name: &str) -> Result<Vec<bool>> {
@@ -98,6 +107,19 @@ impl<'a> Rows<'a> {
         self.table.numbers(name)?.into_iter().enumerate().map(check).collect()
     }
 
+    /// A column that may be missing, or null in places: 0.
+    pub(super) fn not_negative(&self, name: &str) -> Result<Vec<f64>> {
+        let values = self.or(name, 0.0)?;
+        match values.iter().position(|value| *value < 0.0) {
+            Some(row) => Err(Error::config(format!(
+                "{} has {name} {}, which must not be negative",
+                self.name(row),
+                values[row]
+            ))),
+            None => Ok(values),
+        }
+    }
+
     pub(super) fn positive(&self, name: &str) -> Result<Vec<f64>> {
         let values = self.numbers(name)?;
         match values.iter().position(|value| *value <= 0.0) {
@@ -113,27 +135,34 @@ impl<'a> Rows<'a> {
 
 /// Patterns and curves by name.
 pub(super) struct Series {
-    patterns: HashMap<String, usize>,
+    patterns: Names,
     factors: Vec<Vec<f64>>,
-    curves: HashMap<String, usize>,
+    curves: Names,
     pub(super) points: Vec<Vec<(f64, f64)>>,
+}
+
+/// The place of a series; a new one has a place at the end.
+fn place_of<T>(names: &mut Names, id: &str, all: &mut Vec<Vec<T>>) -> usize {
+    if let Some(place) = names.get(id) {
+        return *place;
+    }
+    names.insert(id.to_owned(), all.len());
+    all.push(Vec::new());
+    all.len() - 1
 }
 
 impl Series {
     fn read(city: &Snapshot) -> Result<Self> {
         let mut series = Self {
-            patterns: HashMap::new(),
+            patterns: Names::default(),
             factors: Vec::new(),
-            curves: HashMap::new(),
+            curves: Names::default(),
             points: Vec::new(),
         };
         if let Some(batch) = city.tables.get("patterns") {
             let rows = Rows::new("patterns", batch, "pattern_id")?;
-            for (id, factor) in rows.ids.iter().zip(rows.numbers("factor")?) {
-                let place = *series.patterns.entry(id.clone()).or_insert_with(|| {
-                    series.factors.push(Vec::new());
-                    series.factors.len() - 1
-                });
+            for (row, factor) in rows.numbers("factor")?.into_iter().enumerate() {
+                let place = place_of(&mut series.patterns, rows.id(row), &mut series.factors);
                 series.factors[place].push(factor);
             }
         }
@@ -141,8 +170,8 @@ impl Series {
             let rows = Rows::new("curves", batch, "curve_id")?;
             let kinds = rows.texts("kind")?;
             let (x, y) = (rows.numbers("x")?, rows.numbers("y")?);
-            for (row, id) in rows.ids.iter().enumerate() {
-                let (of_x, of_y) = match kinds[row].as_deref() {
+            for row in 0..rows.count {
+                let (of_x, of_y) = match kinds.get(row) {
                     Some("pump_head" | "headloss") => (1.0 / M3_PER_FT3, 1.0 / M_PER_FT),
                     Some("volume") => (1.0 / M_PER_FT, M_PER_FT.powi(-3)),
                     Some("valve") => (1.0, 1.0),
@@ -155,10 +184,7 @@ impl Series {
                         .with_help("a kind is one of 'pump_head', 'headloss', 'volume', 'valve'"));
                     }
                 };
-                let place = *series.curves.entry(id.clone()).or_insert_with(|| {
-                    series.points.push(Vec::new());
-                    series.points.len() - 1
-                });
+                let place = place_of(&mut series.curves, rows.id(row), &mut series.points);
                 let point = (x[row] * of_x, y[row] * of_y);
                 if series.points[place].last().is_some_and(|last| last.0 >= point.0) {
                     return Err(Error::config(format!(
@@ -172,21 +198,17 @@ impl Series {
         Ok(series)
     }
 
-    pub(super) fn pattern(
-        &self,
-        id: Option<&String>,
-        named_by: &dyn Fn() -> String,
-    ) -> Result<Option<usize>> {
+    pub(super) fn pattern(&self, id: Option<&str>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
         id.map(|id| Index { what: "pattern", of: &self.patterns }.find(Some(id), named_by)).transpose()
     }
 
-    pub(super) fn curve(&self, id: Option<&String>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
+    pub(super) fn curve(&self, id: Option<&str>, named_by: &dyn Fn() -> String) -> Result<Option<usize>> {
         id.map(|id| Index { what: "curve", of: &self.curves }.find(Some(id), named_by)).transpose()
     }
 }
 
 /// Adds a node; twice the same name is an error.
-fn add_node(nodes: &mut Vec<Node>, index: &mut HashMap<String, usize>, node: Node) -> Result<()> {
+fn add_node(nodes: &mut Vec<Node>, index: &mut Names, node: Node) -> Result<()> {
     if index.insert(node.id.clone(), nodes.len()).is_some() {
         return Err(Error::config(format!("the node '{}' is there twice", node.id)));
     }
@@ -202,13 +224,13 @@ impl Model {
     pub(super) fn read(city: &Snapshot, options: Options) -> Result<Self> {
         let series = Series::read(city)?;
         let concentration = if options.quality == Quality::Chemical { L_PER_FT3 } else { 1.0 };
-        let (mut nodes, mut index) = (Vec::new(), HashMap::new());
+        let (mut nodes, mut index) = (Vec::new(), Names::default());
         let batch = city.table("junctions")?;
         let rows = Rows::new("junctions", batch, "node_id")?;
         let (elevation, emitter) = (rows.or("elevation_m", 0.0)?, rows.or("emitter_m3s", 0.0)?);
         let quality = rows.or("initial_quality", 0.0)?;
         for row in 0..rows.count {
-            let mut node = node(&rows.ids[row], elevation[row] / M_PER_FT, quality[row] * concentration);
+            let mut node = node(rows.id(row), elevation[row] / M_PER_FT, quality[row] * concentration);
             if emitter[row] > 0.0 {
                 let coefficient = emitter[row] / M3_PER_FT3 * M_PER_FT.powf(1.0 / options.emitter_power);
                 node.emitter = coefficient.powf(-options.emitter_power);
@@ -236,8 +258,8 @@ impl Model {
             let default = series.patterns.get(&options.default_pattern).copied();
             for row in 0..rows.count {
                 let named_by = || format!("the demand {}", rows.name(row));
-                let node = Index { what: "node", of: &index }.find(Some(&rows.ids[row]), &named_by)?;
-                let pattern = series.pattern(pattern[row].as_ref(), &named_by)?.or(default);
+                let node = Index { what: "node", of: &index }.find(Some(rows.id(row)), &named_by)?;
+                let pattern = series.pattern(pattern.get(row), &named_by)?.or(default);
                 if node < junctions {
                     nodes[node].demands.push((demand[row] / M3_PER_FT3, pattern));
                 }
@@ -257,12 +279,13 @@ impl Model {
         if let Quality::Trace(node) = &options.quality {
             Index { what: "node", of: &index }.find(Some(node), &|| "trace_node".to_owned())?;
         }
-        let link_index: HashMap<String, usize> =
+        let link_index: Names =
             links.iter().enumerate().map(|(place, link)| (link.id.clone(), place)).collect();
         let mut model = Self {
             nodes,
             junctions,
             tanks,
+            leaks: leakage::of_links(&links, junctions),
             links,
             patterns: series.factors,
             curves: series.points,
@@ -282,7 +305,7 @@ fn reservoirs(
     series: &Series,
     concentration: f64,
     nodes: &mut Vec<Node>,
-    index: &mut HashMap<String, usize>,
+    index: &mut Names,
     tanks: &mut Vec<Tank>,
 ) -> Result<()> {
     let rows = Rows::new("reservoirs", batch, "node_id")?;
@@ -290,7 +313,7 @@ fn reservoirs(
     let quality = rows.or("initial_quality", 0.0)?;
     for row in 0..rows.count {
         let head = head[row] / M_PER_FT;
-        add_node(nodes, index, node(&rows.ids[row], head, quality[row] * concentration))?;
+        add_node(nodes, index, node(rows.id(row), head, quality[row] * concentration))?;
         tanks.push(Tank {
             area: 0.0,
             initial_head: head,
@@ -301,8 +324,7 @@ fn reservoirs(
             most_volume: 0.0,
             curve: None,
             can_overflow: false,
-            pattern: series
-                .pattern(pattern[row].as_ref(), &|| format!("the reservoir {}", rows.name(row)))?,
+            pattern: series.pattern(pattern.get(row), &|| format!("the reservoir {}", rows.name(row)))?,
             mixing: Mixing::Complete,
             mixing_fraction: 1.0,
             bulk: 0.0,
@@ -316,7 +338,7 @@ fn read_tanks(
     series: &Series,
     concentration: f64,
     nodes: &mut Vec<Node>,
-    index: &mut HashMap<String, usize>,
+    index: &mut Names,
     tanks: &mut Vec<Tank>,
 ) -> Result<()> {
     let rows = Rows::new("tanks", batch, "node_id")?;
@@ -338,7 +360,7 @@ fn read_tanks(
                 most[row]
             )));
         }
-        let curve = series.curve(curves[row].as_ref(), &named)?;
+        let curve = series.curve(curves.get(row), &named)?;
         let feet = |level: f64| level / M_PER_FT;
         let area = PI * feet(diameter[row]).powi(2) / 4.0;
         let volumes = if let Some(curve) = curve {
@@ -356,7 +378,7 @@ fn read_tanks(
             [above(initial[row]), bottom, above(most[row])]
         };
         let base = elevation[row] / M_PER_FT;
-        add_node(nodes, index, node(&rows.ids[row], base, quality[row] * concentration))?;
+        add_node(nodes, index, node(rows.id(row), base, quality[row] * concentration))?;
         tanks.push(Tank {
             area,
             initial_head: base + feet(initial[row]),
@@ -368,7 +390,7 @@ fn read_tanks(
             curve,
             can_overflow: overflow[row],
             pattern: None,
-            mixing: match mixing[row].as_deref() {
+            mixing: match mixing.get(row) {
                 None | Some("mixed") => Mixing::Complete,
                 Some("two_compartments") => Mixing::TwoCompartments,
                 Some("fifo") => Mixing::FirstInFirstOut,
@@ -385,19 +407,14 @@ fn read_tanks(
     Ok(())
 }
 
-fn sources(
-    batch: &RecordBatch,
-    series: &Series,
-    index: &HashMap<String, usize>,
-    nodes: &mut [Node],
-) -> Result<()> {
+fn sources(batch: &RecordBatch, series: &Series, index: &Names, nodes: &mut [Node]) -> Result<()> {
     let rows = Rows::new("sources", batch, "node_id")?;
     let (kinds, strength, patterns) =
         (rows.texts("kind")?, rows.numbers("strength")?, rows.texts("pattern_id")?);
     for row in 0..rows.count {
         let named_by = || format!("the source {}", rows.name(row));
-        let node = Index { what: "node", of: index }.find(Some(&rows.ids[row]), &named_by)?;
-        let kind = match kinds[row].as_deref() {
+        let node = Index { what: "node", of: index }.find(Some(rows.id(row)), &named_by)?;
+        let kind = match kinds.get(row) {
             None | Some("concentration") => SourceKind::Concentration,
             Some("mass") => SourceKind::Mass,
             Some("set_point") => SourceKind::SetPoint,
@@ -407,7 +424,7 @@ fn sources(
                     .with_help("write one of: concentration, mass, set_point, flow_paced"));
             }
         };
-        let pattern = series.pattern(patterns[row].as_ref(), &named_by)?;
+        let pattern = series.pattern(patterns.get(row), &named_by)?;
         nodes[node].source = Some(Source { kind, strength: strength[row], pattern });
     }
     Ok(())

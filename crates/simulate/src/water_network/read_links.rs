@@ -1,12 +1,15 @@
 //! From the tables of links to the model.
 
-use std::collections::HashMap;
 use std::f64::consts::PI;
 
+use ahash::AHashMap;
 use arrow::array::RecordBatch;
 use twinlake_contracts::{Error, Result, Snapshot};
 
-use super::model::{BIG, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Pump, PumpCurve, SMALL, Status, TINY};
+use super::leakage;
+use super::model::{
+    BIG, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Names, Pump, PumpCurve, SMALL, Status, TINY,
+};
 use super::options::{Headloss, Options};
 use super::read::{Index, Rows, SECONDS_PER_DAY, Series};
 
@@ -14,7 +17,7 @@ use super::read::{Index, Rows, SECONDS_PER_DAY, Series};
 pub(super) fn read_links(
     city: &Snapshot,
     series: &Series,
-    nodes: &HashMap<String, usize>,
+    nodes: &Names,
     options: &Options,
     junctions: usize,
 ) -> Result<Vec<Link>> {
@@ -26,7 +29,7 @@ pub(super) fn read_links(
     if let Some(batch) = city.tables.get("valves") {
         valves(batch, series, nodes, junctions, &mut links)?;
     }
-    let mut seen = HashMap::new();
+    let mut seen = AHashMap::with_capacity(links.len());
     for (place, link) in links.iter().enumerate() {
         if seen.insert(link.id.as_str(), place).is_some() {
             return Err(Error::config(format!("the link '{}' is there twice", link.id)));
@@ -36,14 +39,13 @@ pub(super) fn read_links(
 }
 
 /// Both ends of the links of a table.
-fn ends(rows: &Rows<'_>, nodes: &HashMap<String, usize>) -> Result<Vec<(usize, usize)>> {
+fn ends(rows: &Rows<'_>, nodes: &Names) -> Result<Vec<(usize, usize)>> {
     let (from, to) = (rows.texts("from_node")?, rows.texts("to_node")?);
     let index = Index { what: "node", of: nodes };
     (0..rows.count)
         .map(|row| {
             let named_by = || format!("the link {}", rows.name(row));
-            let ends =
-                (index.find(from[row].as_deref(), &named_by)?, index.find(to[row].as_deref(), &named_by)?);
+            let ends = (index.find(from.get(row), &named_by)?, index.find(to.get(row), &named_by)?);
             if ends.0 == ends.1 {
                 return Err(Error::config(format!("{} begins and ends at the same node", named_by())));
             }
@@ -67,12 +69,7 @@ fn minor(coefficient: f64, diameter: f64) -> f64 {
     0.02517 * coefficient / diameter.powi(4)
 }
 
-fn pipes(
-    batch: &RecordBatch,
-    nodes: &HashMap<String, usize>,
-    options: &Options,
-    links: &mut Vec<Link>,
-) -> Result<()> {
+fn pipes(batch: &RecordBatch, nodes: &Names, options: &Options, links: &mut Vec<Link>) -> Result<()> {
     let rows = Rows::new("pipes", batch, "link_id")?;
     let ends = ends(&rows, nodes)?;
     let (length, diameter, roughness) =
@@ -80,6 +77,8 @@ fn pipes(
     let (minor_loss, check) = (rows.or("minor_loss", 0.0)?, rows.flags("check_valve")?);
     let statuses = rows.texts("status")?;
     let (bulk, wall) = (rows.or("bulk_coefficient", 0.0)?, rows.or("wall_coefficient", 0.0)?);
+    let leak_area = rows.not_negative("leak_area_m2")?;
+    let leak_expansion = rows.not_negative("leak_expansion_m")?;
     for row in 0..rows.count {
         let (length, diameter) = (length[row] / M_PER_FT, diameter[row] / M_PER_FT);
         let square = diameter * diameter;
@@ -99,7 +98,7 @@ fn pipes(
         // Zero order wall reactions are per area, those of first order a velocity.
         let wall_unit = if options.wall_order == 0.0 { M_PER_FT.powi(2) } else { 1.0 / M_PER_FT };
         links.push(Link {
-            id: rows.ids[row].clone(),
+            id: rows.id(row).to_owned(),
             kind: if check[row] { LinkKind::CheckValve } else { LinkKind::Pipe },
             from: ends[row].0,
             to: ends[row].1,
@@ -108,23 +107,19 @@ fn pipes(
             roughness,
             resistance,
             minor_loss: minor(minor_loss[row], diameter),
-            status: status(&rows, row, statuses[row].as_deref(), Status::Open)?,
+            status: status(&rows, row, statuses.get(row), Status::Open)?,
             setting: Some(roughness),
             pump: None,
             curve: None,
             bulk: bulk[row] / SECONDS_PER_DAY,
             wall: wall[row] / SECONDS_PER_DAY * wall_unit,
+            leak: leakage::coefficients(leak_area[row], leak_expansion[row]),
         });
     }
     Ok(())
 }
 
-fn pumps(
-    batch: &RecordBatch,
-    series: &Series,
-    nodes: &HashMap<String, usize>,
-    links: &mut Vec<Link>,
-) -> Result<()> {
+fn pumps(batch: &RecordBatch, series: &Series, nodes: &Names, links: &mut Vec<Link>) -> Result<()> {
     let rows = Rows::new("pumps", batch, "link_id")?;
     let ends = ends(&rows, nodes)?;
     let (curves, patterns, statuses) =
@@ -132,7 +127,7 @@ fn pumps(
     let (power, speed) = (rows.or("power_kw", 0.0)?, rows.or("speed", 1.0)?);
     for row in 0..rows.count {
         let named = || format!("the pump {}", rows.name(row));
-        let mut pump = match series.curve(curves[row].as_ref(), &named)? {
+        let mut pump = match series.curve(curves.get(row), &named)? {
             Some(curve) => pump_with_curve(&series.points[curve], curve, &named)?,
             None if power[row] > 0.0 => Pump {
                 curve: PumpCurve::ConstantPower { r: 8.814 * power[row] / 0.7457 },
@@ -145,9 +140,9 @@ fn pumps(
                 return Err(Error::config(format!("{} has neither curve_id nor power_kw", named())));
             }
         };
-        pump.pattern = series.pattern(patterns[row].as_ref(), &named)?;
+        pump.pattern = series.pattern(patterns.get(row), &named)?;
         links.push(Link {
-            id: rows.ids[row].clone(),
+            id: rows.id(row).to_owned(),
             kind: LinkKind::Pump,
             from: ends[row].0,
             to: ends[row].1,
@@ -156,12 +151,13 @@ fn pumps(
             roughness: 0.0,
             resistance: LARGE,
             minor_loss: 0.0,
-            status: status(&rows, row, statuses[row].as_deref(), Status::Open)?,
+            status: status(&rows, row, statuses.get(row), Status::Open)?,
             setting: Some(speed[row]),
             pump: Some(pump),
             curve: None,
             bulk: 0.0,
             wall: 0.0,
+            leak: [0.0; 2],
         });
     }
     Ok(())
@@ -216,7 +212,7 @@ fn pump_with_curve(points: &[(f64, f64)], curve: usize, named: &dyn Fn() -> Stri
 fn valves(
     batch: &RecordBatch,
     series: &Series,
-    nodes: &HashMap<String, usize>,
+    nodes: &Names,
     junctions: usize,
     links: &mut Vec<Link>,
 ) -> Result<()> {
@@ -227,7 +223,7 @@ fn valves(
     let minor_loss = rows.or("minor_loss", 0.0)?;
     for row in 0..rows.count {
         let named = || format!("the valve {}", rows.name(row));
-        let (kind, unit) = match kinds[row].as_deref() {
+        let (kind, unit) = match kinds.get(row) {
             Some("prv") => (LinkKind::PressureReducing, M_PER_FT),
             Some("psv") => (LinkKind::PressureSustaining, M_PER_FT),
             Some("pbv") => (LinkKind::PressureBreaker, M_PER_FT),
@@ -245,18 +241,18 @@ fn valves(
             return Err(Error::config(format!("{} is joined to a tank or reservoir", named()))
                 .with_help("put a junction and a short pipe between them"));
         }
-        let curve = series.curve(curves[row].as_ref(), &named)?;
+        let curve = series.curve(curves.get(row), &named)?;
         if kind == LinkKind::GeneralPurpose && curve.is_none_or(|curve| series.points[curve].len() < 2) {
             return Err(Error::config(format!("{} needs a curve_id with at least two points", named())));
         }
         let general = kind == LinkKind::GeneralPurpose;
-        let status = status(&rows, row, statuses[row].as_deref(), Status::Active)?;
+        let status = status(&rows, row, statuses.get(row), Status::Active)?;
         let status = if general && status == Status::Active { Status::Open } else { status };
         // What is fixed open or closed has no setting.
         let regulated = status == Status::Active || general;
         let diameter = diameter[row] / M_PER_FT;
         links.push(Link {
-            id: rows.ids[row].clone(),
+            id: rows.id(row).to_owned(),
             kind,
             from: ends[row].0,
             to: ends[row].1,
@@ -271,6 +267,7 @@ fn valves(
             curve,
             bulk: 0.0,
             wall: 0.0,
+            leak: [0.0; 2],
         });
     }
     Ok(())

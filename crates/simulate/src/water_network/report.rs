@@ -14,6 +14,7 @@ use arrow::datatypes::DataType;
 use serde_json::json;
 use twinlake_contracts::{Horizon, Outcome, Result};
 
+use super::leakage;
 use super::model::{L_PER_FT3, LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
 use super::options::Quality;
 use super::period::{Course, Record};
@@ -183,6 +184,11 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         let link = &model.links[index];
         Some((head(record, link.from)? - head(record, link.to)?) * M_PER_FT)
     };
+    let leak = |record: &Record, index: usize| {
+        let link = &model.links[index];
+        let leaks = link.leak != [0.0; 2];
+        Some(if leaks { leakage::link_flow(model, &record.head, link) * M3_PER_FT3 } else { 0.0 })
+    };
     let setting = |record: &Record, index: usize| {
         let unit = match model.links[index].kind {
             LinkKind::Pipe | LinkKind::CheckValve | LinkKind::GeneralPurpose => return None,
@@ -201,6 +207,7 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         ("flow_m3s", numbers(course, count, |record, link| Some(record.flow[link] * M3_PER_FT3)), false),
         ("velocity_ms", numbers(course, count, velocity), true),
         ("headloss_m", numbers(course, count, loss), true),
+        ("leak_m3s", numbers(course, count, leak), false),
         ("status", together(&statuses(course))?, false),
         ("setting", numbers(course, count, setting), true),
         ("quality", qualities(course, count, unit, |record| &record.link_quality), true),
@@ -239,18 +246,15 @@ fn warnings(model: &Model, course: &Course) -> Result<RecordBatch> {
 
 /// The outcome of a run.
 pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Result<Outcome> {
-    let count = |kind: Kind| {
-        let mut elements: Vec<Option<usize>> = course
-            .warnings
-            .all
-            .iter()
-            .filter(|warning| warning.kind == kind)
-            .map(|warning| warning.element)
-            .collect();
-        elements.sort_unstable();
-        elements.dedup();
-        elements.len()
+    // The nodes that a kind of warning names, in the order of the tables.
+    let named = |kind: Kind| -> Vec<&str> {
+        let of_kind = course.warnings.all.iter().filter(|warning| warning.kind == kind);
+        let mut nodes: Vec<usize> = of_kind.filter_map(|warning| warning.element).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.into_iter().map(|node| model.nodes[node].id.as_str()).collect()
     };
+    let (negative, disconnected) = (named(Kind::NegativePressure), named(Kind::Disconnected));
     let quality = match &model.options.quality {
         Quality::None => "none",
         Quality::Age => "age",
@@ -268,8 +272,10 @@ pub(super) fn outcome(model: &Model, course: &Course, horizon: Horizon) -> Resul
         ("nodes", json!(model.nodes.len())),
         ("links", json!(model.links.len())),
         ("warnings", json!(course.warnings.all.len())),
-        ("nodes_with_negative_pressure", json!(count(Kind::NegativePressure))),
-        ("nodes_disconnected", json!(count(Kind::Disconnected))),
+        ("nodes_with_negative_pressure", json!(negative.len())),
+        ("negative_pressure_nodes", json!(negative)),
+        ("nodes_disconnected", json!(disconnected.len())),
+        ("disconnected_nodes", json!(disconnected)),
         ("quality", json!(quality)),
         ("quality_mass_balance", json!(course.mass_balance)),
     ];

@@ -1,10 +1,8 @@
 //! Simple controls and rules: which they are, and when they act.
 
-use std::collections::HashMap;
-
 use twinlake_contracts::{Error, Result, Snapshot};
 
-use super::model::{LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
+use super::model::{LinkKind, M_PER_FT, M3_PER_FT3, Model, Names, Status};
 use super::read::Index;
 use super::state::State;
 use crate::columns::Table;
@@ -100,11 +98,7 @@ fn setting_unit(kind: LinkKind) -> f64 {
     }
 }
 
-pub(super) fn read_controls(
-    city: &Snapshot,
-    model: &Model,
-    links: &HashMap<String, usize>,
-) -> Result<Vec<Control>> {
+pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Control>> {
     let Some(batch) = city.tables.get("controls") else { return Ok(Vec::new()) };
     let table = Table::new("controls", batch);
     let (ids, statuses, settings) =
@@ -151,16 +145,12 @@ pub(super) fn read_controls(
     Ok(controls)
 }
 
-pub(super) fn read_rules(
-    city: &Snapshot,
-    model: &Model,
-    links: &HashMap<String, usize>,
-) -> Result<Vec<Rule>> {
+pub(super) fn read_rules(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Rule>> {
     let Some(batch) = city.tables.get("rules") else { return Ok(Vec::new()) };
     let table = Table::new("rules", batch);
     let (ids, priority) = (table.texts("rule_id")?, table.numbers("priority")?);
     let enabled = if table.has("enabled") { table.flags("enabled")? } else { vec![None; batch.num_rows()] };
-    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut index: Names = Names::default();
     let mut rules: Vec<Rule> = Vec::new();
     for (row, id) in ids.into_iter().enumerate() {
         let Some(id) = id else {
@@ -180,8 +170,8 @@ pub(super) fn read_rules(
 fn read_premises(
     city: &Snapshot,
     model: &Model,
-    links: &HashMap<String, usize>,
-    rules_by_id: &HashMap<String, usize>,
+    links: &Names,
+    rules_by_id: &Names,
     rules: &mut [Rule],
 ) -> Result<()> {
     let batch = city.table("rule_premises")?;
@@ -258,8 +248,8 @@ fn read_premises(
 fn read_actions(
     city: &Snapshot,
     model: &Model,
-    links: &HashMap<String, usize>,
-    rules_by_id: &HashMap<String, usize>,
+    links: &Names,
+    rules_by_id: &Names,
     rules: &mut [Rule],
 ) -> Result<()> {
     let batch = city.table("rule_actions")?;

@@ -6,6 +6,7 @@
 //! field compares with: EPANET 2.3 (Rossman et al. 2020, chapter 12).
 
 use super::headloss::{Coefficients, coefficients, demand, emitter, sign, valve};
+use super::leakage;
 use super::model::{LARGE, LinkKind, Model, PumpCurve, Status};
 use super::rules::When;
 use super::state::State;
@@ -129,6 +130,9 @@ impl Solver {
         for node in 0..model.junctions {
             state.demand[node] = state.delivered[node] + state.emitted[node];
         }
+        for (leak, [fixed, variable]) in model.leaks.iter().zip(&state.leaked) {
+            state.demand[leak.node] += fixed + variable;
+        }
         Ok(balance)
     }
 
@@ -187,6 +191,13 @@ impl Solver {
                     self.rhs[node] += (loss + base) / slope;
                 }
             }
+        }
+        for (leak, &flows) in model.leaks.iter().zip(&state.leaked) {
+            for (loss, slope) in leak.losses(flows).into_iter().filter(|(_, slope)| *slope > 0.0) {
+                self.matrix.add(self.diagonal[leak.node], 1.0 / slope);
+                self.rhs[leak.node] += (loss + model.nodes[leak.node].elevation) / slope;
+            }
+            self.excess[leak.node] -= flows[0] + flows[1];
         }
         for node in 0..junctions {
             self.excess[node] -= state.delivered[node];
@@ -316,6 +327,21 @@ impl Solver {
                 count(state.delivered[node], dq);
             }
         }
+        for (leak, flows) in model.leaks.iter().zip(&mut state.leaked) {
+            let pressure = state.head[leak.node] - model.nodes[leak.node].elevation;
+            let mut changed = 0.0;
+            let losses = leak.losses(*flows);
+            for (flow, (loss, slope)) in flows.iter_mut().zip(losses) {
+                if slope > 0.0 {
+                    let dq = (loss - pressure) / slope * self.relaxation;
+                    *flow -= dq;
+                    changed += dq;
+                }
+            }
+            if changed != 0.0 {
+                count(flows[0] + flows[1], changed);
+            }
+        }
         self.largest_flow_change = largest;
         if sum > model.options.accuracy { change / sum } else { change }
     }
@@ -331,7 +357,7 @@ impl Solver {
         if options.flow_change_limit > 0.0 && self.largest_flow_change > options.flow_change_limit {
             return false;
         }
-        !options.pressure_driven || pressure_driven_converged(model, state)
+        leakage::agree(model, state) && (!options.pressure_driven || pressure_driven_converged(model, state))
     }
 
     /// The largest difference between the head lost in a link and that between its ends.

@@ -2,6 +2,7 @@
 
 use std::f64::consts::PI;
 
+use super::leakage::START_FLOW;
 use super::model::{LinkKind, Model, NO_FLOW, PumpCurve, Status};
 
 /// The state of the whole network, in the solver's units.
@@ -14,6 +15,8 @@ pub(super) struct State {
     pub(super) wanted: Vec<f64>,
     pub(super) delivered: Vec<f64>,
     pub(super) emitted: Vec<f64>,
+    /// By leak of the model: out of fixed and out of growing areas.
+    pub(super) leaked: Vec<[f64; 2]>,
     pub(super) flow: Vec<f64>,
     pub(super) status: Vec<Status>,
     pub(super) setting: Vec<Option<f64>>,
@@ -37,6 +40,11 @@ impl State {
             wanted: vec![0.0; model.junctions],
             delivered: vec![0.0; model.junctions],
             emitted: model.nodes[..model.junctions].iter().map(emits).collect(),
+            leaked: model
+                .leaks
+                .iter()
+                .map(|leak| [leak.fixed, leak.variable].map(|it| if it > 0.0 { START_FLOW } else { 0.0 }))
+                .collect(),
             flow: vec![NO_FLOW; model.links.len()],
             status: model.links.iter().map(|link| link.status).collect(),
             setting: model.links.iter().map(|link| link.setting).collect(),

@@ -375,3 +375,46 @@ fn the_horizon_sets_duration_and_time_stamps() {
     let stopped = WaterNetwork.run(&city, horizon, 0, &Parameters::new(), &|_, _| false);
     assert!(stopped.unwrap_err().to_string().contains("stopped on request"));
 }
+
+/// Heads (in feet) and leaks (in gallons a minute) of EPANET 2.3.5 (owa-epanet) for Net1 with the section below, at accuracy 1e-7.
+#[test]
+fn leaks_along_pipes_are_those_of_epanet() {
+    let leaking = "[LEAKAGE]\n 12 20 0\n 21 5 4\n 113 0 6\n 110 30 0\n[OPTIONS]";
+    let text = NET_1.replacen("[OPTIONS]", leaking, 1);
+    assert_ne!(text, NET_1);
+    let set = [("accuracy", 1e-7.into()), ("trials", 500.into()), ("quality", "none".into())];
+    let outcome = run(tables(&text), &set).unwrap();
+    assert_eq!(outcome.summary["converged"], true);
+    for (node, at_start, at_noon) in [
+        ("10", 989.571_449_5, 839.126_731_4),
+        ("11", 968.434_808_3, 798.103_418_8),
+        ("13", 809.401_108_1, 745.039_255_4),
+        ("21", 835.893_770_9, 755.562_330_2),
+        ("22", 834.602_769_2, 751.267_881_7),
+        ("32", 830.667_902_1, 748.642_933_8),
+        ("2", 970.0, 949.998_106_8),
+    ] {
+        for (time, expected) in [(0, at_start), (43_200, at_noon)] {
+            let head = at(&outcome, "nodes", node, "head_m", time) / 0.3048;
+            assert!((head - expected).abs() < 1e-3, "node {node} at {time} s: {head} is not {expected}");
+        }
+    }
+    let gallons = 448.831 / 0.028_317;
+    let leak = |pipe: &str| at(&outcome, "links", pipe, "leak_m3s", 0) * gallons;
+    let expected =
+        [("12", 332.446_546_8), ("21", 2493.186_072), ("110", 22.849_609_7), ("113", 2690.112_928)];
+    for (pipe, expected) in expected {
+        assert!(
+            (leak(pipe) - expected).abs() < 1e-5 * expected,
+            "pipe {pipe}: {} is not {expected}",
+            leak(pipe)
+        );
+    }
+    // What leaks leaves beside the demand: 1100 gallons a minute at the start.
+    let outflow: f64 = ["11", "12", "13", "21", "22", "23", "31", "32"]
+        .iter()
+        .map(|node| at(&outcome, "nodes", node, "demand_m3s", 0) * gallons)
+        .sum();
+    let leaks: f64 = expected.iter().map(|(pipe, _)| leak(pipe)).sum();
+    assert!((outflow - leaks - 1100.0).abs() < 0.1, "{outflow} is not {leaks} + 1100");
+}

@@ -2,10 +2,15 @@
 //!
 //! Each step of an event is a row. Steps are queryable and told at once, and committed once a second. A process that begins
 //! knows the events that were open from the table and judges the newest reading of each instance, so that what happened while
-//! none watched is found where it still holds. An event's identifier follows from rule, instance and time. One process at a
+//! none watched is found where it still holds; rules that depend on more than one reading find it in the past (`past.rs`). An event's identifier follows from rule, instance and time. One process at a
 //! time watches under one writer's name.
 
+mod anomaly;
+mod conditions;
+mod past;
 mod rule;
+mod sequence;
+mod turns;
 mod watch;
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,13 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::DFSchema;
-use datafusion::physical_expr::PhysicalExpr;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::Serialize;
 use tokio::sync::{Mutex, broadcast};
 use twinlake_contracts::{
@@ -29,14 +30,15 @@ use twinlake_contracts::{
 use twinlake_lake::{LakeTable, TableChange};
 use twinlake_query::SessionSettings;
 
-pub use rule::{EventRule, Severity};
+pub use anomaly::{AnomalyMethod, AnomalyRule, Direction, Season};
+pub use rule::{EventRule, SequenceStep, Severity};
 
-use self::watch::{Change, Transition, Verdict, Watch};
+use self::conditions::Conditions;
+use self::turns::Turns;
+use self::watch::{Change, Transition, Watch};
 use crate::Twins;
-use crate::live::{LOOK_EVERY, Shape, readings};
-use crate::model::{TwinModel, VALID_TIME};
-use crate::point::take_steps;
-use crate::view::back;
+use crate::live::{LOOK_EVERY, Shape};
+use crate::model::TwinModel;
 
 /// The table of all steps.
 const TABLE: &str = "meta.events";
@@ -76,6 +78,8 @@ pub struct Events {
     rules: BTreeMap<String, EventRule>,
     state: Mutex<State>,
     told: broadcast::Sender<EventStep>,
+    /// For one listener that misses nothing.
+    from_start: std::sync::Mutex<Option<broadcast::Receiver<EventStep>>>,
     table: Arc<dyn TableWriter>,
     writer: String,
     /// How often was committed, and whether there is something to commit.
@@ -94,13 +98,6 @@ struct State {
     watches: BTreeMap<String, Watch>,
     /// The last step of each event that is open.
     open: BTreeMap<String, EventStep>,
-}
-
-/// The conditions of a rule over the columns of its twin.
-struct Conditions {
-    rule: String,
-    raise: Option<Arc<dyn PhysicalExpr>>,
-    clear: Option<Arc<dyn PhysicalExpr>>,
 }
 
 fn schema() -> SchemaRef {
@@ -136,7 +133,10 @@ impl Twins {
             }
             let source = twinlake_contracts::TomlFile::new(file, text);
             self.conditions(&rule, &model).map_err(|error| {
-                source.placed(error, rule.raise_when.iter().chain(&rule.clear_when).map(String::as_str))
+                let steps = rule.steps.iter().map(|step| step.when.as_str());
+                let property = rule.anomaly.iter().map(|anomaly| anomaly.property.as_str());
+                let conditions = rule.raise_when.iter().chain(&rule.clear_when).map(String::as_str);
+                source.placed(error, conditions.chain(steps).chain(property))
             })?;
             if let Some(other) = parsed.insert(rule.name.clone(), rule) {
                 return Err(source.mistake(format!("there is another rule '{}'", other.name), &other.name));
@@ -150,15 +150,15 @@ impl Twins {
         let table: Arc<dyn TableWriter> = self.lake().open_table(spec).await?;
         let writer = format!("events/{writer}");
         let upto = AtomicU64::new(table.committed(&writer).await?.unwrap_or_default());
-        let watches = parsed.values().map(|rule: &EventRule| {
-            (rule.name.clone(), Watch::new(&rule.name, rule.for_s, rule.silent_for_s))
-        });
+        let watches = parsed.values().map(|rule: &EventRule| (rule.name.clone(), Watch::of(rule)));
         let state = State { watches: watches.collect(), open: BTreeMap::new() };
+        let (told, from_start) = broadcast::channel(WAITING);
         let events = Arc::new(Events {
             twins: Arc::downgrade(self),
             rules: parsed,
             state: Mutex::new(state),
-            told: broadcast::channel(WAITING).0,
+            told,
+            from_start: std::sync::Mutex::new(Some(from_start)),
             table,
             writer,
             upto,
@@ -178,46 +178,6 @@ impl Twins {
     pub fn events(&self) -> Option<Arc<Events>> {
         self.events.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    fn conditions(&self, rule: &EventRule, model: &TwinModel) -> Result<Conditions> {
-        let session = self.engine()?.session(SessionSettings::default())?;
-        let columns = DFSchema::try_from(model.schema().as_ref().clone()).map_err(back)?;
-        let physical = |sql: &Option<String>| -> Result<Option<Arc<dyn PhysicalExpr>>> {
-            let Some(sql) = sql else { return Ok(None) };
-            let made = session
-                .context()
-                .parse_sql_expr(sql, &columns)
-                .and_then(|expression| session.context().create_physical_expr(expression, &columns));
-            let made = made.map_err(|error| {
-                let reason = error.strip_backtrace();
-                Error::config(format!("rule '{}': '{sql}' is not possible: {reason}", rule.name))
-            })?;
-            if made.data_type(columns.as_arrow()).map_err(back)? != DataType::Boolean {
-                return Err(Error::config(format!("rule '{}': '{sql}' is no condition", rule.name)));
-            }
-            Ok(Some(made))
-        };
-        let (raise, clear) = (physical(&rule.raise_when)?, physical(&rule.clear_when)?);
-        Ok(Conditions { rule: rule.name.clone(), raise, clear })
-    }
-}
-
-/// Where a condition holds; a null is no.
-fn holds(condition: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
-    let Some(condition) = condition else { return Ok(None) };
-    let held = condition.evaluate(rows).and_then(|held| held.into_array(rows.num_rows())).map_err(back)?;
-    let held = held.as_boolean_opt().ok_or_else(|| Error::internal("a condition that is no condition"))?;
-    Ok(Some(held.iter().map(|held| Some(held.unwrap_or(false))).collect()))
-}
-
-/// The keys, as texts, and the times of rows of a twin.
-fn keys_and_times(rows: &RecordBatch, key: &str) -> Result<(StringArray, TimestampMicrosecondArray)> {
-    let column = |name: &str| {
-        rows.column_by_name(name).ok_or_else(|| Error::internal(format!("a state without '{name}'")))
-    };
-    let keys = cast(column(key)?, &DataType::Utf8)?;
-    let times = column(VALID_TIME)?.as_primitive::<TimestampMicrosecondType>().clone();
-    Ok((keys.as_string::<i32>().clone(), times))
 }
 
 async fn tick(events: Weak<Events>) {
@@ -256,11 +216,15 @@ async fn follow_table(events: &Weak<Events>, model: &Arc<TwinModel>, table: &Arc
         else {
             return Ok(());
         };
+        let conditions = events.conditions_of(&twins, model)?;
+        events.remember_past(&twins, model, &conditions, &following.snapshot).await?;
+        // What has been run through the past has been judged.
+        let rest: Vec<Conditions> =
+            conditions.into_iter().filter(|own| !events.remembers(&own.rule)).collect();
         let session = twins.engine()?.session(SessionSettings::default())?;
         let sql = format!("SELECT * FROM twin.\"{}\"", model.name);
-        let conditions = events.conditions_of(&twins, model)?;
         for rows in session.collect(&sql).await? {
-            events.judge(model, &conditions, &rows, &[]).await?;
+            events.judge(&rest, &Turns::of_states(model, rows)?).await?;
         }
     }
     loop {
@@ -277,23 +241,7 @@ async fn follow_table(events: &Weak<Events>, model: &Arc<TwinModel>, table: &Arc
             };
             let conditions = events.conditions_of(&twins, model)?;
             for batch in batches {
-                let stored = readings(model, &shape, &batch)?.rows;
-                let Some(shown) = take_steps(&twins, model, &stored).await? else {
-                    return Err(Error::config(format!(
-                        "twin model '{}' needs more than its readings, so its readings cannot be watched",
-                        model.name
-                    )));
-                };
-                let (ids, times) = keys_and_times(&shown, &model.key)?;
-                let alive: HashSet<(&str, i64)> =
-                    (0..shown.num_rows()).map(|row| (ids.value(row), times.value(row))).collect();
-                let (all, at) = keys_and_times(&stored, &model.key)?;
-                let ended: Vec<(String, i64)> = (0..stored.num_rows())
-                    .map(|row| (all.value(row), at.value(row)))
-                    .filter(|reading| !alive.contains(reading))
-                    .map(|(id, at)| (id.to_owned(), at))
-                    .collect();
-                events.judge(model, &conditions, &shown, &ended).await?;
+                events.judge(&conditions, &Turns::of_rows(&twins, model, &shape, &batch).await?).await?;
             }
         }
         if events.upgrade().is_none() {
@@ -313,6 +261,12 @@ impl Events {
     /// Steps from now on, as they come.
     pub fn listen(&self) -> broadcast::Receiver<EventStep> {
         self.told.subscribe()
+    }
+
+    /// Steps from the beginning of the watch on, for the one listener that asks first; for others from now on.
+    pub fn listen_from_start(&self) -> broadcast::Receiver<EventStep> {
+        let kept = self.from_start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or_else(|| self.listen())
     }
 
     /// The events that are open: the last step of each.
@@ -388,29 +342,18 @@ impl Events {
         Ok(())
     }
 
-    async fn judge(
-        &self,
-        model: &TwinModel,
-        conditions: &[Conditions],
-        rows: &RecordBatch,
-        ended: &[(String, i64)],
-    ) -> Result<()> {
-        let (ids, times) = keys_and_times(rows, &model.key)?;
+    /// Whether a rule depends on more than one reading.
+    fn remembers(&self, rule: &str) -> bool {
+        self.rules.get(rule).is_some_and(|rule| Watch::of(rule).remembers())
+    }
+
+    async fn judge(&self, conditions: &[Conditions], turns: &Turns) -> Result<()> {
         let now = now_us();
         let mut state = self.state.lock().await;
         let mut steps = Vec::new();
         for own in conditions {
-            let (raise, clear) = (holds(own.raise.as_ref(), rows)?, holds(own.clear.as_ref(), rows)?);
             let Some(watch) = state.watches.get_mut(&own.rule) else { continue };
-            for row in 0..rows.num_rows() {
-                let raise = raise.as_ref().is_some_and(|raise| raise.value(row));
-                let clear = clear.as_ref().map_or(!raise, |clear| clear.value(row));
-                let step = watch.reading(ids.value(row), times.value(row), now, Verdict { raise, clear });
-                steps.extend(step.map(|step| self.step(&own.rule, step)));
-            }
-            for (id, at_us) in ended {
-                steps.extend(watch.ended(id, *at_us).map(|step| self.step(&own.rule, step)));
-            }
+            steps.extend(turns.run(watch, own, now)?.into_iter().map(|step| self.step(&own.rule, step)));
         }
         self.store(&mut state, steps).await
     }

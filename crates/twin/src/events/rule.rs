@@ -2,7 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use twinlake_contracts::{Result, TomlFile};
+use twinlake_contracts::{Error, Result, TomlFile};
+
+use super::anomaly::AnomalyRule;
+use super::sequence::MOST_STEPS;
 
 /// When an event of a twin is raised, and when it is cleared.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -18,11 +21,11 @@ pub struct EventRule {
     #[serde(default)]
     pub severity: Severity,
     /// An SQL condition over the columns of the twin: a reading for which it holds raises the event, a threshold
-    /// (`temperature_c > 80`) or a fence (`st_within(geom, st_geomfromtext('POLYGON ((…))'))`). A rule has either this or
-    /// `silent_for_s`.
+    /// (`temperature_c > 80`) or a fence (`st_within(geom, st_geomfromtext('POLYGON ((…))'))`). A rule has this, `steps`,
+    /// `anomaly` or `silent_for_s`.
     pub raise_when: Option<String>,
     /// An SQL condition: a reading for which it holds clears the event, `temperature_c < 75`. Without it, one for which
-    /// `raise_when` does not hold does. The gap between both is the hysteresis.
+    /// `raise_when` (of a sequence: the last step) does not hold does. The gap between both is the hysteresis.
     pub clear_when: Option<String>,
     /// How long, in seconds between readings, `raise_when` must have held before the event is raised.
     #[serde(default)]
@@ -30,6 +33,32 @@ pub struct EventRule {
     /// Raises the event when an instance has not told of itself for so many seconds of this machine's clock; its next
     /// reading clears it.
     pub silent_for_s: Option<f64>,
+    /// Conditions that hold one after the other, each for a later reading of the same instance: the reading for which the last
+    /// one holds raises the event.
+    #[serde(default)]
+    pub steps: Vec<SequenceStep>,
+    /// From the reading of the first step to that of the last are at most so many seconds.
+    pub within_s: Option<f64>,
+    /// Raises the event when a property is far from what it used to be for this instance.
+    pub anomaly: Option<AnomalyRule>,
+    /// How much of the past is read when a process begins, for rules that depend on it: seconds before the newest reading.
+    #[serde(default = "month")]
+    pub past_s: f64,
+    /// Addresses (`http://…`, `https://…`) that each step of the event is posted to, as JSON.
+    #[serde(default)]
+    pub webhooks: Vec<String>,
+}
+
+fn month() -> f64 {
+    30.0 * 86_400.0
+}
+
+/// One step of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SequenceStep {
+    /// An SQL condition over the columns of the twin.
+    pub when: String,
 }
 
 /// How bad an event is.
@@ -66,17 +95,20 @@ impl EventRule {
             let message = format!("'{}' cannot be the name of a rule", rule.name);
             return Err(source.mistake(message, &rule.name).with_help("letters, digits, - and _"));
         }
-        if rule.raise_when.is_some() == rule.silent_for_s.is_some() {
-            return Err(source
-                .mistake(format!("rule '{}' raises its event never, or in two ways", rule.name), &rule.name)
-                .with_help("give either raise_when = \"SQL\" or silent_for_s = …"));
+        rule.check_kind(&source)?;
+        for address in &rule.webhooks {
+            if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
+                return Err(source
+                    .mistake(format!("'{address}' is no address of a webhook"), address)
+                    .with_help("http://host/path or https://host/path"));
+            }
         }
-        if rule.raise_when.is_none() && (rule.clear_when.is_some() || rule.for_s != 0.0) {
-            return Err(source
-                .mistake(format!("rule '{}' watches silence, which a reading ends", rule.name), &rule.name)
-                .with_help("leave out clear_when and for_s"));
-        }
-        let seconds = [("for_s", Some(rule.for_s), true), ("silent_for_s", rule.silent_for_s, false)];
+        let seconds = [
+            ("for_s", Some(rule.for_s), true),
+            ("silent_for_s", rule.silent_for_s, false),
+            ("within_s", rule.within_s, false),
+            ("past_s", Some(rule.past_s), false),
+        ];
         for (name, value, may_be_zero) in seconds {
             let Some(value) = value else { continue };
             if !value.is_finite() || value < 0.0 || (value == 0.0 && !may_be_zero) {
@@ -84,6 +116,50 @@ impl EventRule {
             }
         }
         Ok(rule)
+    }
+
+    /// Whether it says in exactly one way when the event is raised, and nothing that has no part in it.
+    fn check_kind(&self, source: &TomlFile) -> Result<()> {
+        let mistake = |what: &str, help: &str| -> Error {
+            source.mistake(format!("rule '{}' {what}", self.name), &self.name).with_help(help)
+        };
+        let sequence = !self.steps.is_empty();
+        let ways = [self.raise_when.is_some(), self.silent_for_s.is_some(), sequence, self.anomaly.is_some()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            return Err(mistake(
+                "raises its event never, or in two ways",
+                "give one of raise_when = \"SQL\", silent_for_s = …, steps = [{ when = \"SQL\" }, …], anomaly = { property = \"…\" }",
+            ));
+        }
+        if self.silent_for_s.is_some() && (self.clear_when.is_some() || self.for_s != 0.0) {
+            return Err(mistake("watches silence, which a reading ends", "leave out clear_when and for_s"));
+        }
+        if self.within_s.is_some() != sequence {
+            return Err(mistake(
+                "has steps or within_s, but not both",
+                "give both: the steps, and in how many seconds they happen",
+            ));
+        }
+        if sequence && !(2..=MOST_STEPS).contains(&self.steps.len()) {
+            return Err(mistake(
+                "is no sequence",
+                "give from 2 to 32 steps; one condition is raise_when = \"SQL\"",
+            ));
+        }
+        if sequence && self.for_s != 0.0 {
+            return Err(mistake("is raised by a reading, which does not last", "leave out for_s"));
+        }
+        let Some(anomaly) = &self.anomaly else { return Ok(()) };
+        if self.clear_when.is_some() {
+            return Err(mistake(
+                "is cleared by what is usual",
+                "leave out clear_when; anomaly.clear_threshold is the gap",
+            ));
+        }
+        match anomaly.mistake() {
+            Some((key, what)) => Err(source.mistake(format!("{key} {what}"), key)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -100,6 +176,24 @@ mod tests {
         for (from, to, shown) in [
             ("raise_when", "raise_wen", "did you mean 'raise_when'?"),
             ("raise_when = \"t > 80\"", "", "silent_for_s"),
+            (
+                "raise_when = \"t > 80\"\nfor_s = 5",
+                "steps = [{ when = \"t\" }, { when = \"t\" }]",
+                "within_s",
+            ),
+            (
+                "raise_when = \"t > 80\"\nfor_s = 5",
+                "steps = [{ when = \"t\" }]\nwithin_s = 3",
+                "from 2 to 32",
+            ),
+            (
+                "raise_when = \"t > 80\"",
+                "steps = [{ when = \"t\" }, { when = \"t\" }]\nwithin_s = 3",
+                "leave out for_s",
+            ),
+            ("raise_when = \"t > 80\"", "anomaly = { property = \"t\", window = 3 }", "window must be"),
+            ("for_s = 5", "within_s = 5", "give both"),
+            ("for_s = 5", "webhooks = [\"ftp://x\"]", "http://host/path"),
             ("raise_when = \"t > 80\"", "silent_for_s = 5", "leave out clear_when and for_s"),
             ("for_s = 5", "for_s = -5", "for_s must be a positive"),
             ("for_s = 5", "severity = \"bad\"", "bad"),

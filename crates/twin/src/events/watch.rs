@@ -7,11 +7,41 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-/// What a rule says of a reading.
+use super::anomaly::{AnomalyRule, Past};
+use super::rule::EventRule;
+use super::sequence::Progress;
+
+/// What a rule's condition says of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) raise: bool,
     pub(crate) clear: bool,
+}
+
+/// What of a reading a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Observed {
+    /// Of conditions: what they say.
+    Verdict(Verdict),
+    /// Of a sequence: bit k says whether the condition of step k holds, and what the condition that clears says, if there is one.
+    Steps { holds: u32, clear: Option<bool> },
+    /// Of an anomaly: the value of the property, if it has one.
+    Value(Option<f64>),
+}
+
+impl From<Verdict> for Observed {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
+}
+
+/// What a rule watches for.
+#[derive(Debug, Clone)]
+enum Kind {
+    Condition,
+    Silence { silent_us: i64 },
+    Sequence { count: usize, within_us: i64 },
+    Anomaly(AnomalyRule),
 }
 
 /// What became of an event.
@@ -39,8 +69,12 @@ struct Instance {
     /// Since when the condition holds without a break.
     holds_since_us: Option<i64>,
     open: Option<String>,
+    /// When the last event was raised or cleared.
+    changed_us: i64,
     /// It has ended, and nobody waits for its next reading.
     gone: bool,
+    progress: Progress,
+    past: Past,
 }
 
 /// The instances of one rule.
@@ -48,7 +82,7 @@ struct Instance {
 pub(crate) struct Watch {
     rule: String,
     for_us: i64,
-    silent_us: Option<i64>,
+    kind: Kind,
     instances: BTreeMap<String, Instance>,
 }
 
@@ -56,10 +90,88 @@ fn microseconds(seconds: f64) -> i64 {
     (seconds * 1e6).round() as i64
 }
 
+impl Instance {
+    /// What the rule says of a reading that is not late; `None`: nothing.
+    fn verdict(&mut self, kind: &Kind, valid_us: i64, observed: Observed) -> Option<Verdict> {
+        match (kind, observed) {
+            (Kind::Sequence { count, within_us }, Observed::Steps { holds, clear }) => {
+                let last = holds & (1 << (count - 1)) != 0;
+                let clear = clear.unwrap_or(!last);
+                // While the event is open the next sequence is not sought; the reading that clears it may begin it.
+                if self.open.is_some() && !clear {
+                    return Some(Verdict { raise: false, clear });
+                }
+                let raise = self.progress.reading(valid_us, holds, *count, *within_us);
+                Some(Verdict { raise, clear })
+            }
+            (Kind::Anomaly(rule), Observed::Value(value)) => {
+                let score = rule.beyond(self.past.reading(rule, valid_us, value?)?);
+                let raise = score > rule.threshold;
+                Some(Verdict { raise, clear: score <= rule.clear_threshold.unwrap_or(rule.threshold) })
+            }
+            (Kind::Condition, Observed::Verdict(verdict)) => Some(verdict),
+            _ => None,
+        }
+    }
+}
+
 impl Watch {
-    pub(crate) fn new(rule: &str, for_s: f64, silent_for_s: Option<f64>) -> Self {
-        let silent_us = silent_for_s.map(microseconds);
-        Self { rule: rule.to_owned(), for_us: microseconds(for_s), silent_us, instances: BTreeMap::new() }
+    /// The watch of a rule over no instance yet.
+    pub(crate) fn of(rule: &EventRule) -> Self {
+        let kind = if let Some(silent_for_s) = rule.silent_for_s {
+            Kind::Silence { silent_us: microseconds(silent_for_s) }
+        } else if let Some(anomaly) = &rule.anomaly {
+            Kind::Anomaly(anomaly.clone())
+        } else if rule.steps.is_empty() {
+            Kind::Condition
+        } else {
+            let within_us = microseconds(rule.within_s.unwrap_or(0.0));
+            Kind::Sequence { count: rule.steps.len(), within_us }
+        };
+        let for_us = microseconds(rule.for_s);
+        Self { rule: rule.name.clone(), for_us, kind, instances: BTreeMap::new() }
+    }
+
+    #[cfg(test)]
+    fn new(rule: &str, for_s: f64, silent_for_s: Option<f64>) -> Self {
+        let kind = match silent_for_s {
+            Some(seconds) => Kind::Silence { silent_us: microseconds(seconds) },
+            None => Kind::Condition,
+        };
+        Self { rule: rule.to_owned(), for_us: microseconds(for_s), kind, instances: BTreeMap::new() }
+    }
+
+    /// Whether what it says of a reading depends on readings before, so that it must know them when it begins.
+    pub(crate) fn remembers(&self) -> bool {
+        match self.kind {
+            Kind::Sequence { .. } | Kind::Anomaly(_) => true,
+            Kind::Condition => self.for_us > 0,
+            Kind::Silence { .. } => false,
+        }
+    }
+
+    /// Takes over what a watch of the same rule has seen of the past. Where that ends with another event than is known to be open,
+    /// the steps are given that lead from one to the other.
+    pub(crate) fn settle(&mut self, past: Self) -> Vec<Transition> {
+        let mut steps = Vec::new();
+        for (id, mut seen) in past.instances {
+            let known = self.instances.remove(&id).unwrap_or_default();
+            let step = |event_id: &str, change, at_us| Transition {
+                event_id: event_id.to_owned(),
+                id: id.clone(),
+                change,
+                at_us,
+            };
+            match (&known.open, &seen.open) {
+                (Some(open), None) => steps.push(step(open, Change::Cleared, seen.changed_us)),
+                (None, Some(open)) => steps.push(step(open, Change::Raised, seen.changed_us)),
+                (Some(_), Some(_)) => seen.open = known.open,
+                (None, None) => {}
+            }
+            seen.seen_us = seen.seen_us.max(known.seen_us);
+            self.instances.insert(id, seen);
+        }
+        steps
     }
 
     /// An event that was open when the last process ended.
@@ -81,8 +193,16 @@ impl Watch {
         id: &str,
         valid_us: i64,
         seen_us: i64,
-        verdict: Verdict,
+        observed: impl Into<Observed>,
     ) -> Option<Transition> {
+        let step = self.judge(id, valid_us, seen_us, observed.into())?;
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.changed_us = valid_us;
+        }
+        Some(step)
+    }
+
+    fn judge(&mut self, id: &str, valid_us: i64, seen_us: i64, observed: Observed) -> Option<Transition> {
         let instance = self.instances.entry(id.to_owned()).or_default();
         if instance.judged_us.is_some_and(|judged| valid_us <= judged) {
             return None;
@@ -93,9 +213,10 @@ impl Watch {
         let step = |event_id: String, change| {
             Some(Transition { event_id, id: id.to_owned(), change, at_us: valid_us })
         };
-        if self.silent_us.is_some() {
+        if matches!(self.kind, Kind::Silence { .. }) {
             return instance.open.take().and_then(|event_id| step(event_id, Change::Cleared));
         }
+        let verdict = instance.verdict(&self.kind, valid_us, observed)?;
         instance.holds_since_us = verdict.raise.then(|| instance.holds_since_us.unwrap_or(valid_us));
         if instance.open.is_some() {
             return if verdict.clear && !verdict.raise {
@@ -120,13 +241,16 @@ impl Watch {
             return None;
         }
         (instance.judged_us, instance.holds_since_us, instance.gone) = (Some(at_us), None, true);
+        // What comes back begins anew; what was usual of it stays so.
+        instance.progress.forget();
+        instance.changed_us = at_us;
         let event_id = instance.open.take()?;
         Some(Transition { event_id, id: id.to_owned(), change: Change::Cleared, at_us })
     }
 
     /// Time has gone on to `now_us`: who has been silent for too long?
     pub(crate) fn tick(&mut self, now_us: i64) -> Vec<Transition> {
-        let Some(silent) = self.silent_us else { return Vec::new() };
+        let Kind::Silence { silent_us: silent } = self.kind else { return Vec::new() };
         let mut raised = Vec::new();
         for (id, instance) in &mut self.instances {
             let at_us = instance.seen_us.saturating_add(silent);
@@ -190,6 +314,62 @@ mod tests {
         assert_eq!(watch.reading("a", 1, 1, at(90.0)), None, "it is raised already");
         assert_eq!(watch.ended("a", 2).unwrap().event_id, "e1");
         assert_eq!(watch.ended("a", 3), None);
+    }
+
+    fn rule(text: &str) -> EventRule {
+        let text = format!("name = \"r\"\ndescription = \"d\"\ntwin = \"m\"\n{text}");
+        EventRule::parse("r.toml", &text).unwrap()
+    }
+
+    #[test]
+    fn a_sequence_is_raised_at_its_last_step_and_cleared_when_that_no_longer_holds() {
+        let mut watch = Watch::of(&rule("steps = [{ when = \"a\" }, { when = \"b\" }]\nwithin_s = 10e-6"));
+        let (a, b, none) = (1, 2, 0);
+        let readings =
+            [(1, a), (4, none), (6, b), (7, b), (8, a), (9, b), (20, b), (21, a), (19, b), (32, b)];
+        let steps = readings
+            .map(|(time, holds)| watch.reading("x", time, time, Observed::Steps { holds, clear: None }));
+        // The reading at 8 clears it and begins the next; 19 is late, and 32 too late after 21.
+        assert_eq!(
+            told(steps),
+            [(Change::Raised, 6), (Change::Cleared, 8), (Change::Raised, 9), (Change::Cleared, 21)]
+        );
+    }
+
+    #[test]
+    fn an_anomaly_has_a_gap_and_what_has_no_value_changes_nothing() {
+        let text =
+            "anomaly = { property = \"t\", window = 4, min_samples = 4, threshold = 5, clear_threshold = 2 }";
+        let mut watch = Watch::of(&rule(text));
+        let values = [1.0, 2.0, 1.0, 2.0, 9.0, f64::NAN, 3.4, 1.6, 2.0];
+        let steps = values.iter().zip(1..).map(|(value, time)| {
+            let value = Some(*value).filter(|value| !value.is_nan());
+            watch.reading("x", time, time, Observed::Value(value))
+        });
+        // 9 among 1, 2, 1, 2: (9 - 1.5) / (0.5 * 1.4826) = 10; 3.4 among 2, 1, 2, 9: 1.4 / (0.5 * 1.4826) = 1.9.
+        assert_eq!(told(steps.collect::<Vec<_>>()), [(Change::Raised, 5), (Change::Cleared, 7)]);
+    }
+
+    #[test]
+    fn what_was_seen_before_goes_on_after_a_restart() {
+        let text = "steps = [{ when = \"a\" }, { when = \"b\" }]\nwithin_s = 10e-6";
+        let observed = |holds| Observed::Steps { holds, clear: None };
+        let mut past = Watch::of(&rule(text));
+        assert_eq!(past.reading("begun", 5, 5, observed(1)), None);
+        let mut missed =
+            vec![past.reading("missed", 5, 5, observed(1)), past.reading("missed", 6, 6, observed(2))];
+        let over = [past.reading("over", 5, 5, observed(1)), past.reading("over", 6, 6, observed(2))];
+        let open = over[1].clone().unwrap().event_id;
+        past.reading("over", 7, 7, observed(0));
+        let mut watch = Watch::of(&rule(text));
+        watch.reopen("over", &open, 0);
+        let steps = watch.settle(past);
+        assert_eq!(steps.len(), 2);
+        assert_eq!(Some(&steps[0]), missed.pop().flatten().as_ref(), "as if it had been watched");
+        assert_eq!((steps[1].change, steps[1].at_us, &steps[1].event_id), (Change::Cleared, 7, &open));
+        assert_eq!(told([watch.reading("begun", 9, 9, observed(2))]), [(Change::Raised, 9)]);
+        assert_eq!(watch.reading("missed", 6, 9, observed(0)), None, "judged already");
+        assert_eq!(told([watch.reading("missed", 8, 9, observed(0))]), [(Change::Cleared, 8)]);
     }
 
     proptest! {

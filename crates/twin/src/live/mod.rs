@@ -1,16 +1,19 @@
 //! The present of a twin, held in memory: the fold of its table, kept up to date as rows come.
 //!
-//! Begun with one fold over the table, then fed by what the table tells ([`twinlake_lake::Following`]): each reading is taken in
+//! Begun with the kept state of a version and what came since then (`kept.rs`), or else with one fold over the table, then fed by what the table tells ([`twinlake_lake::Following`]): each reading is taken in
 //! before the next question is answered, so that an answer shows every row that a query of the table would. Where the table tells
 //! that rows went, or columns changed, the state is folded anew. Past states, states as they were known, histories and
 //! scenarios with a fork are read from the lake as ever; both ways give the same rows.
 
 mod grid;
+mod kept;
 mod readings;
 mod state;
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -27,6 +30,7 @@ use twinlake_lake::{Following, LakeTable, TableChange};
 use twinlake_query::{Engine, SessionSettings};
 
 use self::grid::Extent;
+use self::kept::Kept;
 pub(crate) use self::readings::{Shape, readings};
 use self::state::State;
 use crate::model::{PropertyType, TwinModel};
@@ -35,6 +39,11 @@ use crate::view::{back, through};
 /// How often versions of other processes are looked for when nobody asks.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// The state is kept anew when so many rows have come since the last time, and as many as there are instances.
+const KEEP_AFTER_ROWS: u64 = 10_000;
+/// But not more often than this.
+const KEEP_EVERY: Duration = Duration::from_mins(1);
+
 /// The present of one model.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -42,6 +51,29 @@ pub(crate) struct Live {
     model: Arc<TwinModel>,
     table: Arc<LakeTable>,
     inner: Mutex<Option<Inner>>,
+    kept: Kept,
+    /// Rows that came since the state was kept.
+    since_kept: AtomicU64,
+    keeping: AtomicBool,
+    begun: Begun,
+}
+
+/// From what the present was begun, the last time.
+#[derive(Debug, Default)]
+struct Begun {
+    instances: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// From what the present of a model was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentBegun {
+    /// The model.
+    pub model: String,
+    /// Instances of the kept state; 0 when there was none that fitted.
+    pub kept_instances: u64,
+    /// Rows that were read of the table and folded: those since the kept state, or all.
+    pub rows: u64,
 }
 
 #[derive(Debug)]
@@ -63,15 +95,39 @@ pub(crate) enum Wanted {
 }
 
 impl Live {
-    /// The present of a model with telemetry; nothing is read yet.
-    pub(crate) fn new(engine: &Arc<Engine>, model: Arc<TwinModel>, table: Arc<LakeTable>) -> Arc<Self> {
-        Arc::new(Self { engine: Arc::downgrade(engine), model, table, inner: Mutex::new(None) })
+    /// The present of a model with telemetry, kept in that folder; nothing is read yet.
+    pub(crate) fn new(
+        engine: &Arc<Engine>,
+        model: Arc<TwinModel>,
+        table: Arc<LakeTable>,
+        folder: &Path,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            engine: Arc::downgrade(engine),
+            kept: Kept::new(folder, &model, &table),
+            model,
+            table,
+            inner: Mutex::new(None),
+            since_kept: AtomicU64::new(0),
+            keeping: AtomicBool::new(false),
+            begun: Begun::default(),
+        })
     }
 
     /// Takes in what has come, and goes on doing so as rows come, as long as somebody else holds the present.
     pub(crate) async fn keep(this: Weak<Self>) -> Result<()> {
+        let mut kept_at = Instant::now();
         loop {
             let Some(live) = this.upgrade() else { return Ok(()) };
+            if kept_at.elapsed() >= KEEP_EVERY && live.is_worth_keeping().await {
+                kept_at = Instant::now();
+                let live = Arc::clone(&live);
+                tokio::spawn(async move {
+                    if let Err(error) = live.keep_state().await {
+                        tracing::warn!(model = live.model.name, %error, "the state is not kept for the next start");
+                    }
+                });
+            }
             // Not behind the lock: who reads does not wait for storage.
             live.table.look().await?;
             let woken = {
@@ -87,25 +143,136 @@ impl Live {
     async fn begin(&self) -> Result<Inner> {
         let following = self.table.follow().await?;
         let shape = Shape::new(&self.model);
-        let degrees = shape.geometry.as_ref().map(|(_, field)| {
-            crs_of(field).is_some_and(|crs| crs == twinlake_contracts::CRS84 || crs == "EPSG:4326")
-        });
-        let mut state = State::new(shape.schema.clone(), shape.deciding.clone(), degrees);
-        let engine = self.engine.upgrade();
-        let engine = engine.ok_or_else(|| twinlake_contracts::Error::internal("the query engine is gone"))?;
-        let session = engine.session(SessionSettings::default())?;
-        let scan = session.context().read_table(Arc::clone(&following.snapshot)).map_err(back)?;
-        let mut rows = scan.execute_stream().await.map_err(back)?;
-        while let Some(batch) = futures::StreamExt::next(&mut rows).await {
-            state.apply(&readings(&self.model, &shape, &batch.map_err(back)?)?)?;
-        }
+        let state = if let Some((_, mut state, rows)) = self.rolled_forward(&shape).await? {
+            // The kept state and what was committed since; what waits for its commit is here.
+            let mut fresh = 0;
+            for batch in &following.fresh {
+                fresh += batch.num_rows() as u64;
+                state.apply(&readings(&self.model, &shape, batch)?)?;
+            }
+            self.begun.rows.store(rows + fresh, Ordering::Relaxed);
+            self.since_kept.store(rows + fresh, Ordering::Relaxed);
+            state
+        } else {
+            let (state, rows) = self.folded(&shape, Arc::clone(&following.snapshot)).await?;
+            self.begun.instances.store(0, Ordering::Relaxed);
+            self.begun.rows.store(rows, Ordering::Relaxed);
+            self.since_kept.store(rows, Ordering::Relaxed);
+            state
+        };
         tracing::debug!(
             model = self.model.name,
             instances = state.len(),
+            rows = self.begun.rows.load(Ordering::Relaxed),
             bytes = state.bytes(),
             "state in memory"
         );
         Ok(Inner { following, shape, state })
+    }
+
+    fn empty(shape: &Shape) -> State {
+        let degrees = shape.geometry.as_ref().map(|(_, field)| {
+            crs_of(field).is_some_and(|crs| crs == twinlake_contracts::CRS84 || crs == "EPSG:4326")
+        });
+        State::new(shape.schema.clone(), shape.deciding.clone(), degrees)
+    }
+
+    /// The fold of all rows of a snapshot, and how many there are.
+    async fn folded(&self, shape: &Shape, snapshot: Arc<dyn TableProvider>) -> Result<(State, u64)> {
+        let mut state = Self::empty(shape);
+        let engine = self.engine.upgrade();
+        let engine = engine.ok_or_else(|| twinlake_contracts::Error::internal("the query engine is gone"))?;
+        let session = engine.session(SessionSettings::default())?;
+        let scan = session.context().read_table(snapshot).map_err(back)?;
+        let mut rows = scan.execute_stream().await.map_err(back)?;
+        let mut count = 0;
+        while let Some(batch) = futures::StreamExt::next(&mut rows).await {
+            let batch = batch.map_err(back)?;
+            count += batch.num_rows() as u64;
+            state.apply(&readings(&self.model, shape, &batch)?)?;
+        }
+        Ok((state, count))
+    }
+
+    /// The kept state with all rows that were committed since then: the version that it is of now, the state, and how many rows came.
+    /// `None` when no state is kept that fits, or rows went since then.
+    async fn rolled_forward(&self, shape: &Shape) -> Result<Option<(u64, State, u64)>> {
+        let (kept, own) = (self.kept.clone(), shape.clone());
+        let read = tokio::task::spawn_blocking(move || kept.read(&own)).await;
+        let Some((version, all)) = read.map_err(twinlake_contracts::Error::internal)? else {
+            return Ok(None);
+        };
+        let Some((upto, added)) = self.table.since(version).await? else {
+            tracing::info!(
+                model = self.model.name,
+                version,
+                "rows went since the state was kept: the table is folded"
+            );
+            return Ok(None);
+        };
+        let mut state = Self::empty(shape);
+        for readings in &all {
+            state.apply(readings)?;
+        }
+        self.begun.instances.store(state.len() as u64, Ordering::Relaxed);
+        let mut count = 0;
+        for file in added.one_by_one() {
+            for batch in self.table.read_added(&file).await? {
+                count += batch.num_rows() as u64;
+                state.apply(&readings(&self.model, shape, &batch)?)?;
+            }
+        }
+        Ok(Some((upto, state, count)))
+    }
+
+    async fn is_worth_keeping(&self) -> bool {
+        let instances = self.inner.lock().await.as_ref().map_or(0, |inner| inner.state.len() as u64);
+        self.since_kept.load(Ordering::Relaxed) >= KEEP_AFTER_ROWS.max(instances)
+    }
+
+    /// Keeps the state of the newest committed version for the next process, unless it is kept already.
+    ///
+    /// It is made from the one that was kept before and what was committed since then, beside the state in memory, which has rows
+    /// that wait for their commit: so it costs the rows since the last time, and for a while the memory of a second state.
+    pub(crate) async fn keep_state(&self) -> Result<()> {
+        if self.keeping.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let kept = self.keep_state_now().await;
+        self.keeping.store(false, Ordering::Release);
+        kept
+    }
+
+    async fn keep_state_now(&self) -> Result<()> {
+        let came = self.since_kept.load(Ordering::Relaxed);
+        let shape = Shape::new(&self.model);
+        let (version, state) = match self.rolled_forward(&shape).await? {
+            Some((_, _, 0)) => return Ok(()),
+            Some((version, state, _)) => (version, state),
+            None => {
+                let (version, rows) = self.table.committed_rows().await?;
+                (version, self.folded(&shape, rows).await?.0)
+            }
+        };
+        let kept = self.kept.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let rows = state.with_sequences()?;
+            kept.write(&shape, version, &rows)
+        });
+        written.await.map_err(twinlake_contracts::Error::internal)??;
+        let _ = self
+            .since_kept
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(came)));
+        Ok(())
+    }
+
+    /// From what it was begun.
+    pub(crate) fn begun(&self) -> PresentBegun {
+        PresentBegun {
+            model: self.model.name.clone(),
+            kept_instances: self.begun.instances.load(Ordering::Relaxed),
+            rows: self.begun.rows.load(Ordering::Relaxed),
+        }
     }
 
     /// The state with everything that the table has told: the rows of this process, and those of others as of the last look.
@@ -127,6 +294,7 @@ impl Live {
                     }
                 };
                 for batch in batches {
+                    self.since_kept.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     now.state.apply(&readings(&self.model, &now.shape, &batch)?)?;
                 }
             }

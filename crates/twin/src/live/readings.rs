@@ -18,6 +18,8 @@ use crate::view::back;
 pub(crate) struct Shape {
     /// The stored properties, then the two times.
     pub schema: SchemaRef,
+    /// The place of the key among the columns.
+    pub key: usize,
     /// The columns that break ties, in their order.
     pub deciding: Vec<usize>,
     /// The place among the columns, and the field, of the geometry by which instances are found.
@@ -33,10 +35,11 @@ impl Shape {
             .enumerate()
             .filter(|(_, (name, property))| property.value.is_none() && **name != model.key);
         let deciding = deciding.map(|(place, _)| place).collect();
+        let key = stored.iter().position(|(name, _)| **name == model.key).unwrap_or_default();
         let geometry = stored.iter().position(|(_, property)| property.kind == PropertyType::Geometry);
         let geometry = geometry.map(|place| (place, Arc::new(fields[place].clone())));
         fields.extend([VALID_TIME, KNOWN_TIME].map(|name| Field::new(name, timestamp_type(), true)));
-        Self { schema: Arc::new(Schema::new(fields)), deciding, geometry }
+        Self { schema: Arc::new(Schema::new(fields)), key, deciding, geometry }
     }
 }
 
@@ -94,12 +97,7 @@ pub(crate) fn readings(model: &TwinModel, shape: &Shape, rows: &RecordBatch) -> 
     )?;
     let known = or_null(INGESTED_AT, &timestamp_type())?;
     let sequence: Int64Array = or_null(SEQUENCE, &DataType::Int64)?.as_primitive::<Int64Type>().clone();
-    let key_place = model
-        .properties
-        .iter()
-        .filter(|(_, property)| property.sql.is_none())
-        .position(|(name, _)| *name == model.key);
-    let keys = key_place.and_then(|place| columns.get(place)).cloned().ok_or_else(|| missing(&model.key))?;
+    let keys = columns.get(shape.key).cloned().ok_or_else(|| missing(&model.key))?;
     let places = shape
         .geometry
         .as_ref()

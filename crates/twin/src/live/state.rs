@@ -357,6 +357,16 @@ impl State {
         Ok(all)
     }
 
+    /// All instances with the log sequences of their readings, as far as known.
+    pub(super) fn with_sequences(&self) -> Result<Vec<(RecordBatch, Int64Array)>> {
+        let slots: Vec<u32> = (0..self.slots.len() as u32).collect();
+        let parts = slots.chunks(BATCH_ROWS).map(|part| {
+            let sequences = part.iter().map(|slot| self.slots[*slot as usize].sequence).collect();
+            Ok((self.gather(part)?, sequences))
+        });
+        parts.collect()
+    }
+
     /// The instances of these keys (texts of them), as far as there are.
     pub(super) fn of_keys<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Result<Vec<RecordBatch>> {
         let mut slots: Vec<u32> = Vec::new();

@@ -1,128 +1,166 @@
-//! Scenarios that are kept in the lake: created, replaced, dropped, and forked at the instant of their creation.
+//! A process that begins with the kept state and what came since then shows what a fold of the whole table shows.
 
-use twinlake_contracts::now_us;
-use twinlake_query::{Engine, SessionSettings};
+use std::path::PathBuf;
 
-use super::{City, FORK_US, Reading, ask, models, scenarios};
-use crate::{ScenarioChange, Twins};
+use super::plant::{MachineReading, reading, reading_rows};
+use twinlake_lake::CompactOptions;
 
-const NOW: &str =
-    "name = \"frozen\"\ndescription = \"As it is now.\"\n[fork]\nat = \"now\"\nknown_at = \"now\"\n";
-const SLOW: &str = "name = \"slow\"\n[[overrides]]\ntwin = \"vehicle\"\nset = { speed_mps = 1.0 }\n";
+use super::*;
+use crate::PresentBegun;
 
-fn vehicle(ts: i64, speed: f64) -> Reading {
-    Reading { vehicle: "a", ts: Some(ts), known: Some(ts), speed, mode: "bus", ..Reading::default() }
+const ALL: &str = "SELECT * FROM twin.machine ORDER BY machine_id";
+
+/// Another process on the same folder: its fresh rows are its own, and this one's are gone.
+async fn next_process(city: &City) -> (Arc<Lake>, Arc<Engine>, Arc<Twins>) {
+    next_process_with(city, plant::models()).await
 }
 
-#[tokio::test]
-async fn a_fork_at_now_never_moves() {
-    let files = || vec![("frozen.toml".to_owned(), NOW.to_owned())];
-    let city = City::with(models(), files()).await;
-    city.drive(&[vehicle(FORK_US, 1.0)], Some(1)).await;
-    let before = now_us();
-    city.twins.open_scenarios().await.unwrap();
-    let fork = city.twins.scenario("frozen").unwrap().fork_at_us.unwrap();
-    assert!(fork <= before && before - fork < 600_000_000, "{fork} {before}");
-    // A process that loads the file later, twice.
-    for _ in 0..2 {
-        let engine = Engine::new(city.lake.clone());
-        let later = Twins::load(&engine, models(), files()).unwrap();
-        assert_ne!(later.scenario("frozen").unwrap().fork_at_us, Some(fork));
-        later.open_scenarios().await.unwrap();
-        let kept = later.scenario("frozen").unwrap();
-        assert_eq!((kept.fork_at_us, kept.fork_known_at_us), (Some(fork), Some(fork)));
-    }
-    assert_eq!(city.ask("SELECT name, change FROM meta.scenario_definitions").await, ["frozen | forked"]);
-    // Created ones stay as well; what comes later is not part of them.
-    let (created, change) =
-        city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
-    assert_eq!(change, ScenarioChange::Created);
-    let (again, change) =
-        city.twins.create_scenario(Some("also"), &NOW.replace("name = \"frozen\"\n", "")).await.unwrap();
-    assert_eq!((again.fork_at_us, change), (created.fork_at_us, ScenarioChange::Unchanged));
-    let (_engine, twins) = city.reopened();
-    twins.open_scenarios().await.unwrap();
-    assert_eq!(twins.scenario("also").unwrap().fork_at_us, created.fork_at_us);
-    city.drive(&[vehicle(now_us(), 9.0)], Some(2)).await;
-    assert_eq!(city.ask("SELECT speed_mps FROM twin.vehicle").await, ["9.0"]);
-    for name in ["frozen", "also"] {
-        let sql = format!("SELECT speed_mps FROM twin_at('vehicle', NULL, scenario => '{name}')");
-        assert_eq!(city.ask(&sql).await, ["1.0"]);
-    }
+async fn next_process_with(
+    city: &City,
+    models: Vec<(String, String)>,
+) -> (Arc<Lake>, Arc<Engine>, Arc<Twins>) {
+    let lake = Lake::open(city.folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
+    let engine = Engine::new(lake.clone());
+    let twins = Twins::load(&engine, models, plant::scenarios()).unwrap();
+    (lake, engine, twins)
 }
 
-#[tokio::test]
-async fn created_scenarios_outlive_the_process_and_are_seen_by_others() {
-    let city = City::new().await;
-    city.drive(&[vehicle(FORK_US, 5.0)], Some(1)).await;
-    let speed = "SELECT speed_mps, scenario FROM twin_at('vehicle', NULL, scenario => 'slow')";
-    let (_engine, other) = city.reopened();
-    // The session of the other process sees it when that process looks.
-    let create = format!(
-        "SELECT name, change, overrides, runs, members FROM scenario_create('{}')",
-        SLOW.replace('\'', "''")
-    );
-    city.rows(&format!("EXPLAIN {create}")).await;
-    assert_eq!(
-        city.ask("SELECT count(*) FROM meta.scenarios WHERE name = 'slow'").await,
-        ["0"],
-        "explained, not made"
-    );
-    assert_eq!(city.ask(&create).await, ["slow | created | 1 | 0 | 0"]);
-    assert_eq!(city.ask(&create).await, ["slow | unchanged | 1 | 0 | 0"]);
-    assert_eq!(city.ask(speed).await, ["1.0 | slow"]);
-    other.open_scenarios().await.unwrap();
-    assert_eq!(other.scenario("slow").unwrap().source, "created");
-    let replace = create.replace("speed_mps = 1.0", "speed_mps = 2.0");
-    assert_eq!(city.ask(&replace).await, ["slow | replaced | 1 | 0 | 0"]);
-    other.open_scenarios().await.unwrap();
-    assert_eq!(city.ask(speed).await, ["2.0 | slow"]);
-    assert_eq!(other.scenario("slow").unwrap().overrides[0].set["speed_mps"], 2.0);
-    let from = "SELECT name, source FROM meta.scenarios ORDER BY 1";
-    assert_eq!(
-        city.ask(from).await,
-        ["closed | closed.toml", "slow | created", "unchanged | unchanged.toml"]
-    );
-    // What a file says is the file's.
-    for sql in
-        ["SELECT * FROM scenario_create('', name => 'closed')", "SELECT * FROM scenario_drop('closed')"]
-    {
-        let error = city.session().collect(sql).await.unwrap_err().to_string();
-        assert!(error.contains("closed.toml"), "{error}");
-    }
-    // In one query it is dropped once, however often the query names it.
-    let twice = "WITH d AS (SELECT * FROM scenario_drop('slow')) SELECT a.name, b.change FROM d AS a JOIN d AS b ON a.name = b.name";
-    assert_eq!(city.ask(twice).await, ["slow | dropped"]);
-    let error = city.session().collect(speed).await.unwrap_err().to_string();
-    assert!(error.contains("scenario 'slow' not found"), "{error}");
-    other.open_scenarios().await.unwrap();
-    assert!(other.scenario("slow").is_err());
-    let log = "SELECT change FROM meta.scenario_definitions WHERE name = 'slow' ORDER BY recorded_at";
-    assert_eq!(city.ask(log).await, ["created", "created", "dropped"]);
+/// The state of the next process, asserted to be what a fold of the whole table is, and from what it began.
+async fn begun_by_next(city: &City) -> PresentBegun {
+    let (_lake, engine, twins) = next_process(city).await;
+    let (_other_lake, plain, _others) = next_process(city).await;
+    twins.keep_present().unwrap();
+    let session = engine.session(SessionSettings::default()).unwrap();
+    let whole = ask(&plain.session(SessionSettings::default()).unwrap(), ALL).await;
+    assert_eq!(ask(&session, ALL).await, whole);
+    assert!(!whole.is_empty());
+    twins.present_begun().into_iter().find(|begun| begun.model == "machine").unwrap()
 }
 
-#[tokio::test]
-async fn json_says_the_same_as_toml() {
-    let city = City::new().await;
-    city.drive(&[vehicle(FORK_US, 5.0)], Some(1)).await;
-    let json = r#"{ "name": "slow", "description": "Slow.", "overrides": [
-        { "twin": "vehicle", "rows": [{ "vehicle_id": "a", "speed_mps": 3.5 }] } ] }"#;
-    let (scenario, _) = city.twins.create_scenario(None, json).await.unwrap();
-    assert_eq!(scenario.overrides.len(), 1);
-    assert_eq!(city.ask("SELECT speed_mps FROM twin_at('vehicle', NULL, scenario => 'slow')").await, ["3.5"]);
-    for (from, to, shown) in [
-        ("\"rows\"", "\"row\"", "did you mean 'rows'?"),
-        ("\"twin\": \"vehicle\"", "\"twin\": \"vehicel\"", "did you mean 'vehicle'?"),
-        ("3.5 }]", "3.5 ]", "expected `,` or `}`"),
-    ] {
-        let error =
-            city.twins.create_scenario(None, &json.replacen(from, to, 1)).await.unwrap_err().to_string();
-        assert!(error.contains(shown) && error.contains("scenario:2:"), "{error}");
+async fn tell(city: &City, readings: &[MachineReading], commit: Option<u64>) {
+    city.write("plant.reading", "plant/readings", reading_rows(readings), commit).await;
+}
+
+/// Two hundred readings of five machines, the state of which is kept.
+async fn kept() -> City {
+    let city = City::plant().await;
+    let readings: Vec<MachineReading> =
+        (0..200).map(|at| reading(at % 5, at, "running", 40.0 + (at % 7) as f64)).collect();
+    tell(&city, &readings, Some(1)).await;
+    city.twins.keep_present().unwrap();
+    city.ask(ALL).await;
+    city.twins.keep_states().await;
+    city
+}
+
+fn files(city: &City, ending: &str) -> Vec<PathBuf> {
+    let folder = city.lake.keep_directory().join("twins");
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|own| own == ending));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_came_since_is_folded_late_ended_and_returned_among_it() {
+    let city = kept().await;
+    let begun = begun_by_next(&city).await;
+    assert_eq!((begun.kept_instances, begun.rows), (5, 0));
+    let readings = [
+        reading(1, 50, "running", 99.0),
+        MachineReading { known_s: 900, ..reading(2, 197, "stopped", 12.0) },
+        reading(3, 300, "removed", 10.0),
+        reading(4, 300, "removed", 10.0),
+        reading(4, 301, "running", 11.0),
+        reading(7, 302, "running", 12.0),
+    ];
+    tell(&city, &readings, Some(2)).await;
+    // Of the same time: what became known last counts, and is known after the next start too.
+    tell(&city, &[MachineReading { known_s: 901, ..reading(2, 197, "stopped", 13.0) }], Some(3)).await;
+    // These were not committed when the process was killed.
+    tell(&city, &[reading(1, 400, "running", 50.0)], None).await;
+    let begun = begun_by_next(&city).await;
+    assert_eq!((begun.kept_instances, begun.rows), (5, 7));
+    city.twins.keep_states().await;
+    let begun = begun_by_next(&city).await;
+    assert_eq!((begun.kept_instances, begun.rows), (6, 0), "rolled forward, without what was not committed");
+    assert_eq!((files(&city, "arrow").len(), files(&city, "json").len()), (1, 1), "the old state is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_wait_for_their_commit_are_in_the_present_and_not_in_what_is_kept() {
+    let city = kept().await;
+    tell(&city, &[reading(1, 400, "running", 50.0)], None).await;
+    city.twins.keep_states().await;
+    let engine = Engine::new(city.lake.clone());
+    let again = Twins::load(&engine, plant::models(), plant::scenarios()).unwrap();
+    again.keep_present().unwrap();
+    let sql = "SELECT temperature_c FROM twin.machine WHERE machine_id = 1";
+    assert_eq!(ask(&engine.session(SessionSettings::default()).unwrap(), sql).await, ["50.0"]);
+    let begun = again.present_begun().into_iter().find(|begun| begun.model == "machine").unwrap();
+    assert_eq!((begun.kept_instances, begun.rows), (5, 1));
+    assert_eq!(begun_by_next(&city).await.rows, 0, "another process does not see it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_moves_rows_and_what_went_is_gone() {
+    let city = kept().await;
+    let name = TableName::parse("plant.reading").unwrap();
+    let table = city.lake.table(&name).unwrap();
+    // A compaction of known rows alone is nothing new …
+    tell(&city, &[reading(1, 210, "running", 41.0)], Some(2)).await;
+    city.twins.keep_states().await;
+    table.compact(CompactOptions::default()).await.unwrap();
+    let begun = begun_by_next(&city).await;
+    assert_eq!((begun.kept_instances, begun.rows), (5, 0));
+    // … with new rows among them the whole file is read again, and a row twice is a row once.
+    let kept_version = table.version();
+    tell(&city, &[reading(2, 220, "running", 42.0)], Some(3)).await;
+    tell(&city, &[reading(3, 220, "running", 43.0)], Some(4)).await;
+    table.compact(CompactOptions::default()).await.unwrap();
+    let begun = begun_by_next(&city).await;
+    assert!(begun.kept_instances == 5 && (2..=203).contains(&begun.rows), "{begun:?}");
+    city.twins.keep_states().await;
+    // Rows go: the state is folded anew.
+    table.restore(kept_version).await.unwrap();
+    let begun = begun_by_next(&city).await;
+    assert_eq!((begun.kept_instances, begun.rows), (0, 201));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_torn_or_of_another_model_is_left_aside() {
+    let city = kept().await;
+    let whole = (0, 200);
+    let state = files(&city, "arrow").remove(0);
+    let manifest = files(&city, "json").remove(0);
+    let (good_state, good_manifest) = (std::fs::read(&state).unwrap(), std::fs::read(&manifest).unwrap());
+    for cut in [0, 1, 7, good_state.len() / 2, good_state.len() - 1] {
+        std::fs::write(&state, &good_state[..cut]).unwrap();
+        let begun = begun_by_next(&city).await;
+        assert_eq!((begun.kept_instances, begun.rows), whole, "state cut at {cut}");
     }
-    let error = city.twins.create_scenario(Some("other"), json).await.unwrap_err().to_string();
-    assert!(error.contains("the scenario 'other' calls itself 'slow'"), "{error}");
-    // A session opened by whatever door sees the same.
-    let session = city.engine.session(SessionSettings::default()).unwrap();
-    assert_eq!(ask(&session, "SELECT description FROM meta.scenarios WHERE name = 'slow'").await, ["Slow."]);
-    assert!(scenarios().len() > 1);
+    let mut flipped = good_state.clone();
+    flipped[good_state.len() / 3] ^= 1;
+    std::fs::write(&state, &flipped).unwrap();
+    assert_eq!(begun_by_next(&city).await.kept_instances, 0);
+    std::fs::write(&state, &good_state).unwrap();
+    for cut in [0, 1, good_manifest.len() - 1] {
+        std::fs::write(&manifest, &good_manifest[..cut]).unwrap();
+        let begun = begun_by_next(&city).await;
+        assert_eq!((begun.kept_instances, begun.rows), whole, "manifest cut at {cut}");
+    }
+    std::fs::write(&manifest, &good_manifest).unwrap();
+    assert_eq!(begun_by_next(&city).await.kept_instances, 5);
+
+    // Another version of the model.
+    let models: Vec<(String, String)> = plant::models()
+        .into_iter()
+        .map(|(file, text)| (file, text.replace("key = \"machine_id\"", "version = 2\nkey = \"machine_id\"")))
+        .collect();
+    let (_lake, engine, twins) = next_process_with(&city, models).await;
+    twins.keep_present().unwrap();
+    let session = engine.session(SessionSettings::default()).unwrap();
+    assert_eq!(ask(&session, "SELECT count(*) FROM twin.machine").await, ["5"]);
+    let begun = twins.present_begun().into_iter().find(|begun| begun.model == "machine").unwrap();
+    assert_eq!((begun.kept_instances, begun.rows), whole);
 }

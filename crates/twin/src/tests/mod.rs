@@ -1,7 +1,10 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod couplings;
+mod definitions;
 mod events;
 mod executions;
+mod files;
 mod forks;
 mod hindcasts;
 mod kept;
@@ -14,6 +17,7 @@ mod scenarios;
 mod simulations;
 mod slt;
 mod states;
+mod watching;
 
 use std::sync::Arc;
 
@@ -232,7 +236,15 @@ impl City {
 fn models() -> Vec<(String, String)> {
     let vehicle = include_str!("../../../../schemas/twins/vehicle.toml");
     let road_segment = include_str!("../../../../schemas/twins/road_segment.toml");
-    vec![("vehicle.toml".into(), vehicle.into()), ("road_segment.toml".into(), road_segment.into())]
+    // A burst main closes roads.
+    let water_junction = include_str!("../../../../schemas/twins/water_junction.toml");
+    let water_pipe = include_str!("../../../../schemas/twins/water_pipe.toml");
+    vec![
+        ("vehicle.toml".into(), vehicle.into()),
+        ("road_segment.toml".into(), road_segment.into()),
+        ("water_junction.toml".into(), water_junction.into()),
+        ("water_pipe.toml".into(), water_pipe.into()),
+    ]
 }
 
 fn scenarios() -> Vec<(String, String)> {

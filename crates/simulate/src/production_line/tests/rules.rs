@@ -292,3 +292,33 @@ fn a_run_can_be_stopped() {
     );
     assert!(stopped.err().unwrap().to_string().contains("stopped"));
 }
+
+#[test]
+fn a_machine_out_of_service_is_down_for_the_whole_run() {
+    let out = format!("{}\nin_service = false", constant(10.0));
+    let line = tandem(&[&constant(4.0), &out, &constant(5.0)], &[3, 3]);
+    let outcome = run(&line, &plain()).unwrap();
+    // Nothing passes it: the line stands, which is a result and not a mistake.
+    assert_eq!(figure(&outcome, "throughput_per_h").0, 0.0);
+    let of = |machine: &str, column: &str| number(&outcome, "machines", machine, column);
+    assert_eq!((of("m1", "down_share"), of("m1", "oee"), of("m1", "parts_per_h")), (1.0, 0.0, 0.0));
+    assert_eq!((of("m0", "blocked_share"), of("m0", "oee")), (1.0, 0.0));
+    assert_eq!((of("m2", "starved_share"), of("m2", "oee")), (1.0, 0.0));
+    // A number of parts will never be made: the error says by whom.
+    let endless = [plain(), vec![("parts", json!(10))]].concat();
+    let shown = run(&line, &endless).unwrap_err().to_string();
+    assert!(shown.contains("out of service: 'm1'"), "{shown}");
+    // Beside another one the line goes on at half its pace.
+    let pair = |out: &str| {
+        format!(
+            "[[sources]]\nname = 'raw'\noutput = 'in'\n[[buffers]]\nname = 'in'\ncapacity = 2\n\
+             [[machines]]\nname = 'one'\ninput = 'in'\n{0}\n[[machines]]\nname = 'two'\ninput = 'in'\n{0}\n{out}",
+            constant(10.0)
+        )
+    };
+    assert!((rate(&run(&pair(""), &plain()).unwrap()) - 0.2).abs() < 1e-4);
+    let half = run(&pair("in_service = false"), &plain()).unwrap();
+    assert!((rate(&half) - 0.1).abs() < 1e-4);
+    assert_eq!(number(&half, "machines", "two", "oee"), 0.0);
+    assert!((number(&half, "machines", "one", "oee") - 1.0).abs() < 1e-3);
+}
