@@ -12,6 +12,7 @@ mod scenarios;
 mod simulations;
 mod slt;
 mod states;
+mod views;
 mod watching;
 
 use std::sync::Arc;
