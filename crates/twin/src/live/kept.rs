@@ -61,9 +61,12 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 impl Kept {
     /// For a model over its table, in a folder that need not be there.
     pub(super) fn new(folder: &Path, model: &TwinModel, table: &LakeTable) -> Self {
+        // Names and types: the order of a field's metadata is not the same in every process.
+        let columns = table.schema();
+        let columns = columns.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
         let said = serde_json::json!({
             "version": model.version, "key": model.key, "telemetry": model.telemetry, "properties": model.properties,
-            "table": table.location(), "id": table.id(), "columns": format!("{:?}", table.schema()),
+            "table": table.location(), "id": table.id(), "columns": columns.collect::<Vec<_>>(),
         });
         Self { folder: folder.to_owned(), model: model.name.clone(), made_for: hex(said.to_string()) }
     }

@@ -164,3 +164,33 @@ async fn what_is_torn_or_of_another_model_is_left_aside() {
     let begun = twins.present_begun().into_iter().find(|begun| begun.model == "machine").unwrap();
     assert_eq!((begun.kept_instances, begun.rows), whole);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_with_places_is_found_again_by_every_process() {
+    let city = City::new().await;
+    let at = |vehicle, seconds: i64, x: f64| Reading {
+        vehicle,
+        ts: Some(FORK_US + seconds * 1_000_000),
+        known: Some(FORK_US + seconds * 1_000_000),
+        sequence: Some(seconds),
+        position: Some((x, LATITUDE)),
+        mode: "bus",
+        ..Reading::default()
+    };
+    city.drive(&[at("a", 0, 24.9), at("b", 1, 24.95), at("a", 2, 24.91)], Some(1)).await;
+    city.twins.keep_present().unwrap();
+    city.ask("SELECT * FROM twin.vehicle").await;
+    city.twins.keep_states().await;
+    for _ in 0..6 {
+        let lake = Lake::open(city.folder.path().to_str().unwrap(), LakeOptions::default()).await.unwrap();
+        let engine = Engine::new(lake.clone());
+        let twins = Twins::load(&engine, models(), scenarios()).unwrap();
+        twins.keep_present().unwrap();
+        let session = engine.session(SessionSettings::default()).unwrap();
+        let near =
+            "SELECT vehicle_id FROM twin.vehicle WHERE st_dwithin_sphere(geom, st_point(24.91, 60.17), 100)";
+        assert_eq!(ask(&session, near).await, ["a"]);
+        let begun = twins.present_begun();
+        assert_eq!((begun[0].kept_instances, begun[0].rows), (2, 0), "{begun:?}");
+    }
+}

@@ -17,6 +17,7 @@ mod scenarios;
 mod simulations;
 mod slt;
 mod states;
+mod views;
 mod watching;
 
 use std::sync::Arc;

@@ -61,12 +61,19 @@ async fn judged(events: &Events, mark: i64) {
     panic!("the mark {mark} was not judged");
 }
 
+/// Waits until the process watches: what is told from then on is judged as it comes, and not as the past.
+async fn watching(city: &City, events: &Events, by: i64) {
+    tell(city, &[MachineReading { known_s: 0, ..mark(by, 0) }]).await;
+    judged(events, by).await;
+}
+
 const STEPS: &str = "SELECT rule, id, change, at, event_id FROM meta.events WHERE rule <> 'mark' ORDER BY rule, id, at, change DESC";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequence_and_an_anomaly_have_exactly_these_steps() {
     let city = City::plant().await;
     let events = city.twins.watch(rules(), "test").await.unwrap();
+    watching(&city, &events, 99).await;
     let mut readings = Vec::new();
     for (second, temperature) in [(0, 40.0), (1, 41.0), (2, 42.0), (3, 41.0), (4, 90.0), (5, f64::NAN)] {
         readings.push(reading(1, second, "running", temperature));
@@ -123,6 +130,7 @@ async fn a_process_that_begins_in_the_middle_goes_on_as_if_it_had_watched_all_al
         let (before, after) = readings.split_at(70);
         let whole = City::plant().await;
         let events = whole.twins.watch(rules(), "test").await.unwrap();
+        watching(&whole, &events, 99).await;
         for part in [before, &[mark(100, 70)], after, &[mark(101, 160)]] {
             tell(&whole, part).await;
         }
@@ -132,6 +140,7 @@ async fn a_process_that_begins_in_the_middle_goes_on_as_if_it_had_watched_all_al
 
         let city = City::plant().await;
         let events = city.twins.watch(rules(), "first").await.unwrap();
+        watching(&city, &events, 99).await;
         tell(&city, before).await;
         tell(&city, &[mark(100, 70)]).await;
         judged(&events, 100).await;
@@ -141,6 +150,7 @@ async fn a_process_that_begins_in_the_middle_goes_on_as_if_it_had_watched_all_al
         let engine = twinlake_query::Engine::new(city.lake.clone());
         let twins = Twins::load(&engine, plant::models(), plant::scenarios()).unwrap();
         let events: Arc<Events> = twins.watch(rules(), "second").await.unwrap();
+        watching(&city, &events, 102).await;
         tell(&city, after).await;
         tell(&city, &[mark(101, 160)]).await;
         judged(&events, 101).await;
