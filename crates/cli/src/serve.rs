@@ -34,7 +34,7 @@ pub struct Doorway {
     pub broker: Arc<Broker>,
     intake: Option<Arc<DirectIngest>>,
     _present: Present,
-    _webhooks: Option<Webhooks>,
+    webhooks: Option<Webhooks>,
 }
 
 /// Keeps the present of twins in memory, also of those whose tables come later; ends when dropped.
@@ -120,7 +120,7 @@ impl Doorway {
         if let Some(webhooks) = &webhooks {
             webhooks.measure(service.metrics());
         }
-        Ok(Self { service, broker, intake, _present: present, _webhooks: webhooks })
+        Ok(Self { service, broker, intake, _present: present, webhooks })
     }
 
     /// Where to go on asking, in lines.
@@ -163,6 +163,9 @@ impl Doorway {
 
     /// Closes all doors.
     pub async fn close(self) -> Result<()> {
+        if let Some(webhooks) = self.webhooks {
+            webhooks.close().await;
+        }
         self.service.shutdown().await;
         self.broker.shutdown().await;
         match self.intake {

@@ -57,6 +57,9 @@ struct Counts {
     waiting: AtomicU64,
 }
 
+/// How long the end of the process waits for what is on its way.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
 /// The addresses of all rules. Ends when dropped.
 #[derive(Debug)]
 pub struct Webhooks {
@@ -124,6 +127,20 @@ impl Webhooks {
             }
         });
         Ok(Some(Self { counts, _tasks: tasks }))
+    }
+
+    /// Waits, five seconds at most, until nothing is on its way; what is then left is dropped and logged.
+    pub async fn close(self) {
+        let waiting =
+            || -> u64 { self.counts.values().map(|counts| counts.waiting.load(Ordering::Relaxed)).sum() };
+        let end = tokio::time::Instant::now() + LAST_WAIT;
+        while waiting() > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = waiting();
+        if left > 0 {
+            tracing::warn!(left, "steps of events were not taken by webhooks in time; meta.events has them");
+        }
     }
 
     /// Shows what became of steps in `/metrics`, by address.
