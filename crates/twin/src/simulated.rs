@@ -84,7 +84,9 @@ async fn runs(
     let pinned = if planner.stand_in {
         None
     } else {
-        pinned(planner.twins, planner.session, view, &model.name, &binding.operator)
+        // What shares the runs of another model shows the one that is shown there.
+        let bound = binding.with_model.as_deref().unwrap_or(&model.name);
+        pinned(planner.twins, planner.session, view, bound, &binding.operator)
     };
     if pinned == Some(None) {
         return Ok(None);
