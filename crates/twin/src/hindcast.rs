@@ -250,12 +250,12 @@ impl Hindcast {
     /// The run as the scenario is written, and those of its members.
     async fn run(&self) -> twinlake_contracts::Result<(String, Vec<String>)> {
         let operator = self.binding.operator.as_str();
+        let owner = self.binding.owner(&self.model.name);
         let mut request = SimulationRequest { operator: operator.to_owned(), ..SimulationRequest::default() };
         match &self.fork {
             Fork::Scenario(scenario) if !scenario.runs.is_empty() && scenario.member == 0 => {
                 let execution = self.twins.run_scenario(&scenario.name).await?;
-                let own =
-                    |run: &&crate::ExecutedRun| run.model == self.model.name && run.operator == operator;
+                let own = |run: &&crate::ExecutedRun| run.model == owner && run.operator == operator;
                 let runs: Vec<_> = execution.runs.iter().filter(own).collect();
                 let place = runs.iter().map(|run| run.place).max();
                 let last = runs.into_iter().filter(|run| Some(run.place) == place);
@@ -273,7 +273,7 @@ impl Hindcast {
             Fork::Scenario(scenario) => request.scenario = Some(scenario.name.clone()),
             Fork::Instant(us) => request.as_of_us = Some(*us),
         }
-        let within = crate::runs::Within { twin: Some(self.model.name.clone()), ..Default::default() };
+        let within = crate::runs::Within { twin: Some(owner.to_owned()), ..Default::default() };
         let simulations = self.twins.simulations();
         let run_id = simulations.submit_within(request, within).await?;
         simulations.wait(&run_id).await?;
@@ -321,7 +321,7 @@ impl Hindcast {
             [] => String::new(),
             _ => format!(
                 " LEFT JOIN (SELECT id, said_at, array_agg(value ORDER BY {RUN_ID}) AS members FROM \
-                 (SELECT \"{column}\" AS value, {RUN_ID}, {said} IN ({})) GROUP BY id, said_at) AS e \
+                 (SELECT CAST(\"{column}\" AS DOUBLE) AS value, {RUN_ID}, {said} IN ({})) GROUP BY id, said_at) AS e \
                  ON q.id = e.id AND q.said_at IS NOT DISTINCT FROM e.said_at",
                 listed.join(", ")
             ),
@@ -333,7 +333,7 @@ impl Hindcast {
              (SELECT o.*, p.predicted, p.said_at FROM \
              (SELECT row_number() OVER () AS n, arrow_cast(\"{key}\", '{kind}') AS id, {time} AS {TIME}, \
              CAST({OBSERVED} AS DOUBLE) AS {OBSERVED} FROM ({}) AS given WHERE {OBSERVED} IS NOT NULL{within}) AS o \
-             LEFT JOIN (SELECT \"{column}\" AS predicted, {said} = '{run_id}') AS p \
+             LEFT JOIN (SELECT CAST(\"{column}\" AS DOUBLE) AS predicted, {said} = '{run_id}') AS p \
              ON o.id = p.id AND (o.{TIME} IS NULL OR p.said_at IS NULL OR p.said_at <= o.{TIME}))) AS q{ensemble} WHERE q.rank = 1",
             self.observed
         ))

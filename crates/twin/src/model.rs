@@ -253,6 +253,11 @@ impl Property {
 }
 
 impl SimulationBinding {
+    /// The model whose binding says what the operator takes: `model`, which has this binding, or the one that it shares runs with.
+    pub(crate) fn owner<'a>(&'a self, model: &'a str) -> &'a str {
+        self.with_model.as_deref().unwrap_or(model)
+    }
+
     /// The columns that a run adds, in their order.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field> {
         self.columns.iter().map(|(name, column)| Field::new(name, column.kind.data_type(), true))

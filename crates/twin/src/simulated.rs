@@ -3,7 +3,7 @@
 //! The run shown is the newest one (by the instant it became known, then by identifier) of the scenario in view whose
 //! instant is not after `as_of`. A run without an instant was made from the map alone and holds at all times. A
 //! scenario without overrides is the city as it is and shows its runs too; any other scenario shows its own only:
-//! flows of the open street say nothing about the closed one. A scenario that says what is run in it shows the runs of its newest
+//! flows of the open street say nothing about the closed one. A scenario that was run as a whole shows the runs of its newest
 //! execution (`scenario/execution.rs`), whatever was run beside it. `known_at` hides observations, never runs: a run is not
 //! what was known, but an answer to a question asked now.
 //!
@@ -84,9 +84,7 @@ async fn runs(
     let pinned = if planner.stand_in {
         None
     } else {
-        // What shares the runs of another model shows the one that is shown there.
-        let bound = binding.with_model.as_deref().unwrap_or(&model.name);
-        pinned(planner.twins, planner.session, view, bound, &binding.operator)
+        pinned(planner.twins, planner.session, view, binding.owner(&model.name), &binding.operator)
     };
     if pinned == Some(None) {
         return Ok(None);

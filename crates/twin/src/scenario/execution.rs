@@ -6,7 +6,7 @@
 //! from their tables (`runs.rs`).
 //!
 //! When all have succeeded, the execution is recorded at once in `meta.scenario_runs`. The newest execution of a scenario is what
-//! its twins show, as long as the scenario is the same; one that was replaced shows nothing until it is run.
+//! its twins show, as long as the scenario is the same; one that was run and replaced shows nothing until it is run again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,7 +119,8 @@ pub(crate) struct Pins {
     runs: BTreeMap<(String, String), Option<String>>,
 }
 
-/// The run that a twin shows in a view, if that is decided by more than time: `Some(None)` is no run.
+/// The run that a twin shows in a view, if that is decided by more than time: `Some(None)` is no run. `model` is the one that the
+/// operator is bound to.
 pub(crate) fn pinned(
     twins: &Twins,
     session: &dyn Session,
@@ -136,12 +137,18 @@ pub(crate) fn pinned(
         return Some(pin.clone());
     }
     let runs = twins.bound_runs(scenario).ok()?;
-    runs.contains(&key).then(|| {
-        let newest = twins.newest_execution(scenario)?;
-        let shown = newest.runs.iter().rev();
-        let mut shown = shown.filter(|run| run.member == scenario.member && run.model == model);
-        shown.find(|run| run.operator == operator).map(|run| run.run_id.clone())
-    })
+    if !runs.contains(&key) {
+        return None;
+    }
+    // What was never run as a whole shows what `simulate` gave.
+    let newest = twins.last_execution(scenario)?;
+    if newest.identity != scenario.identity() {
+        return Some(None);
+    }
+    let mut shown = newest.runs.iter().rev();
+    let run =
+        shown.find(|run| run.member == scenario.member && run.model == model && run.operator == operator);
+    Some(run.map(|run| run.run_id.clone()))
 }
 
 impl Twins {
@@ -156,9 +163,14 @@ impl Twins {
 
     /// The newest execution of a scenario as it is now; `None` if it has not been run.
     pub fn newest_execution(&self, scenario: &Scenario) -> Option<Arc<Execution>> {
+        self.last_execution(scenario).filter(|execution| execution.identity == scenario.identity())
+    }
+
+    /// The newest execution of a scenario of that name, as it is now or was before.
+    fn last_execution(&self, scenario: &Scenario) -> Option<Arc<Execution>> {
         let name = scenario.name.split('/').next().unwrap_or_default();
         let newest = self.known.executions.newest.read().unwrap_or_else(PoisonError::into_inner);
-        newest.get(name).filter(|execution| execution.identity == scenario.identity()).cloned()
+        newest.get(name).cloned()
     }
 
     /// How many members are run side by side; the number of cores, if nothing is said. Results do not depend on it.

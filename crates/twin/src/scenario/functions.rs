@@ -200,14 +200,19 @@ fn members(
     if scenario.ensemble.is_none() {
         return plan_err!("scenario_ensemble: the scenario '{name}' has no ensemble");
     }
-    twins.model(model).map_err(through)?;
+    let model = twins.model(model).map_err(through)?;
     let bound = twins.bound_runs(&scenario).map_err(through)?;
-    let mut ran =
-        bound.iter().rev().filter(|(of, by)| of == model && operator.is_none_or(|operator| operator == by));
-    let Some((model, operator)) = ran.next() else {
-        return plan_err!("scenario_ensemble: no run of the scenario '{name}' says anything of '{model}'");
+    let mut bindings = model.simulation.iter();
+    let ran = bindings.find(|binding| {
+        let key = (binding.owner(&model.name).to_owned(), binding.operator.clone());
+        operator.is_none_or(|operator| operator == binding.operator) && bound.contains(&key)
+    });
+    let Some(binding) = ran.cloned().map(Arc::new) else {
+        return plan_err!(
+            "scenario_ensemble: no run of the scenario '{name}' says anything of '{}'",
+            model.name
+        );
     };
-    let (model, binding) = twins.simulation_of(operator, Some(model)).map_err(through)?;
     let schema = members_schema(&model, &binding);
     let members = Members { twins: twins.clone(), scenario, model, binding, schema: schema.clone() };
     Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(members)])?))
@@ -263,10 +268,9 @@ impl PartitionStream for Members {
                 }
             })
             .collect();
-        let last = newest
-            .runs
-            .iter()
-            .filter(|run| run.model == self.model.name && run.operator == self.binding.operator);
+        let last = newest.runs.iter().filter(|run| {
+            run.model == self.binding.owner(&self.model.name) && run.operator == self.binding.operator
+        });
         let place = last.map(|run| run.place).max().unwrap_or_default();
         let sql = format!(
             "SELECT {} FROM {} AS r JOIN (SELECT run_id, member FROM {TABLE} WHERE execution_id = '{}' AND place = {place} \

@@ -132,6 +132,31 @@ async fn a_power_outage_stops_a_line_and_its_oee_falls() {
     );
 }
 
+/// Run as a whole, a scenario says the same as its runs one by one; a model that shares the runs of another shows the same run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coupled_scenario_is_run_as_a_whole() {
+    let city = City::shipped().await;
+    let asked = [
+        "SELECT bus_id, voltage_pu, state FROM twin_at('power_bus', NULL, scenario => 'power-outage') ORDER BY 1",
+        "SELECT branch_id, flow_mw FROM twin_at('power_branch', NULL, scenario => 'power-outage') ORDER BY 1",
+        "SELECT cell_id, oee, down_share FROM twin_at('cell', NULL, scenario => 'power-outage') ORDER BY 1",
+    ];
+    city.run("power_flow", Some("power-outage"), &[]).await;
+    city.run("production_line", Some("power-outage"), &[]).await;
+    let mut one_by_one = Vec::new();
+    for sql in asked {
+        one_by_one.push(city.ask(sql).await);
+    }
+    let execution = city.twins.run_scenario("power-outage").await.unwrap();
+    let runs: Vec<_> = execution.runs.iter().map(|run| (run.model.as_str(), run.reused)).collect();
+    assert_eq!(runs, [("power_bus", true), ("cell", true)], "equal runs are answered from their tables");
+    // Something else is tried in it, and does not show.
+    city.run("power_flow", Some("power-outage"), &[("tolerance", json!(1e-3))]).await;
+    for (sql, expected) in asked.iter().zip(one_by_one) {
+        assert_eq!(city.ask(sql).await, expected, "{sql}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_main_lowers_pressure_and_closes_a_street() {
     let city = City::shipped().await;

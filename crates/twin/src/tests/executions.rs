@@ -120,6 +120,12 @@ async fn members_are_the_same_however_many_run_at_once() {
 async fn runs_see_what_came_before_them_and_nothing_else() {
     let city = City::with(chained(), Vec::new()).await;
     city.build_town().await;
+    // Before it is run as a whole, what was run in it by itself is shown.
+    let alone = "SELECT count(flow_vph) FROM twin_at('road_segment', NULL, scenario => 'chain')";
+    city.twins.create_scenario(None, &chain(50.0)).await.unwrap();
+    assert_eq!(city.ask(alone).await, ["0"]);
+    city.rows("SELECT * FROM simulate('traffic_assignment', scenario => 'chain')").await;
+    assert_eq!(city.ask(alone).await, ["8"]);
     let run = |trips: f64| {
         let twins = Arc::clone(&city.twins);
         async move {
