@@ -37,10 +37,12 @@ impl City {
         runs
     }
 
-    async fn run(&self, operator: &str, scenario: Option<&str>) -> Run {
+    async fn run(&self, operator: &str, scenario: Option<&str>, set: &[(&str, serde_json::Value)]) -> Run {
+        let parameters = set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let request = SimulationRequest {
             operator: operator.to_owned(),
             scenario: scenario.map(str::to_owned),
+            parameters,
             ..SimulationRequest::default()
         };
         let simulations = self.twins.simulations();
@@ -52,7 +54,7 @@ impl City {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_adds_columns_to_every_model_that_shares_it() {
     let city = City::shipped().await;
-    let run = city.run("power_flow", None).await;
+    let run = city.run("power_flow", None, &[]).await;
     assert_eq!((run.rows, run.table.as_str()), (8, "simulation.power_bus"));
     assert_eq!(run.summary["unsupplied_buses"], json!([]));
     for table in ["power.bus", "power.branch", "power.generator", "power.system"] {
@@ -90,7 +92,7 @@ async fn a_run_adds_columns_to_every_model_that_shares_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_outage_stops_a_line_and_its_oee_falls() {
     let city = City::shipped().await;
-    let as_is = [city.run("power_flow", None).await, city.run("production_line", None).await];
+    let as_is = [city.run("power_flow", None, &[]).await, city.run("production_line", None, &[]).await];
     let then = city.run_scenario("power-outage").await;
     assert_eq!(as_is[0].summary["unsupplied_buses"], json!([]));
     assert_eq!(then[0].summary["unsupplied_buses"], json!([14]), "the island is named");
@@ -160,8 +162,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_main_lowers_pressure_and_closes_a_street() {
     let city = City::shipped().await;
-    city.run("water_network", None).await;
-    city.run("traffic_assignment", None).await;
+    city.run("water_network", None, &[]).await;
+    city.run("traffic_assignment", None, &[]).await;
     for run in city.run_scenario("water-main-burst").await {
         assert_eq!(run.summary["converged"], json!(true));
         let traffic = run.operator == "traffic_assignment";
@@ -212,7 +214,7 @@ async fn negative_pressures_and_cut_off_junctions_are_named() {
             &scenario("flood", "where = \"link_id = 'P6'\"\nset = { leak_area_m2 = 0.1 }"),
         )
         .unwrap();
-    let run = city.run("water_network", Some("flood")).await;
+    let run = city.run("water_network", Some("flood"), &[]).await;
     let named = run.summary["negative_pressure_nodes"].as_array().unwrap().clone();
     assert!(!named.is_empty(), "{:?}", run.summary);
     let below = city
@@ -225,7 +227,7 @@ async fn negative_pressures_and_cut_off_junctions_are_named() {
     city.twins
         .add_scenario("c.toml", &scenario("cut", "where = \"link_id = 'P3'\"\nset = { status = \"closed\" }"))
         .unwrap();
-    let run = city.run("water_network", Some("cut")).await;
+    let run = city.run("water_network", Some("cut"), &[]).await;
     assert_eq!(run.summary["nodes_disconnected"], json!(12));
     assert!(run.summary["disconnected_nodes"].as_array().unwrap().contains(&json!("J6")));
     let heads = "SELECT count(head_m), count(*) FROM twin_at('water_junction', NULL, scenario => 'cut')";
