@@ -256,12 +256,12 @@ impl Model {
             let rows = Rows::new("demands", batch, "node_id")?;
             let (demand, pattern) = (rows.numbers("demand_m3s")?, rows.texts("pattern_id")?);
             let default = series.patterns.get(&options.default_pattern).copied();
-            for row in 0..rows.count {
+            for (row, demand) in demand.into_iter().enumerate() {
                 let named_by = || format!("the demand {}", rows.name(row));
                 let node = Index { what: "node", of: &index }.find(Some(rows.id(row)), &named_by)?;
                 let pattern = series.pattern(pattern.get(row), &named_by)?.or(default);
                 if node < junctions {
-                    nodes[node].demands.push((demand[row] / M3_PER_FT3, pattern));
+                    nodes[node].demands.push((demand / M3_PER_FT3, pattern));
                 }
             }
         }
@@ -411,7 +411,7 @@ fn sources(batch: &RecordBatch, series: &Series, index: &Names, nodes: &mut [Nod
     let rows = Rows::new("sources", batch, "node_id")?;
     let (kinds, strength, patterns) =
         (rows.texts("kind")?, rows.numbers("strength")?, rows.texts("pattern_id")?);
-    for row in 0..rows.count {
+    for (row, strength) in strength.into_iter().enumerate() {
         let named_by = || format!("the source {}", rows.name(row));
         let node = Index { what: "node", of: index }.find(Some(rows.id(row)), &named_by)?;
         let kind = match kinds.get(row) {
@@ -425,7 +425,7 @@ fn sources(batch: &RecordBatch, series: &Series, index: &Names, nodes: &mut [Nod
             }
         };
         let pattern = series.pattern(patterns.get(row), &named_by)?;
-        nodes[node].source = Some(Source { kind, strength: strength[row], pattern });
+        nodes[node].source = Some(Source { kind, strength, pattern });
     }
     Ok(())
 }
