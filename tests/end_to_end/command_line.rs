@@ -21,8 +21,14 @@ fn wrong_use_is_exit_code_2_and_failure_1() {
 #[test]
 fn the_shipped_pipelines_are_valid_and_pass_their_own_tests() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["helsinki-vehicles", "helsinki-map", "helsinki-districts", "factory-map", "factory-machines"]
-    {
+    for name in [
+        "helsinki-vehicles",
+        "helsinki-map",
+        "helsinki-districts",
+        "helsinki-networks",
+        "factory-map",
+        "factory-machines",
+    ] {
         let file = repository().join(format!("pipelines/{name}.toml"));
         let file = file.to_str().unwrap();
         succeed(folder.path(), &["validate", file]);

@@ -3,7 +3,6 @@
 use std::fs;
 
 use serde_json::json;
-use twinlake_contracts::Parameters;
 
 use super::City;
 use super::files::shipped;
@@ -28,13 +27,20 @@ impl City {
         city
     }
 
-    async fn run(&self, operator: &str, scenario: Option<&str>, set: &[(&str, serde_json::Value)]) -> Run {
-        let parameters: Parameters =
-            set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    /// Runs what the scenario says, in its order.
+    async fn run_scenario(&self, name: &str) -> Vec<Run> {
+        let execution = self.twins.run_scenario(name).await.unwrap();
+        let mut runs = Vec::new();
+        for run in &execution.runs {
+            runs.push(self.twins.simulations().status(&run.run_id).await.unwrap());
+        }
+        runs
+    }
+
+    async fn run(&self, operator: &str, scenario: Option<&str>) -> Run {
         let request = SimulationRequest {
             operator: operator.to_owned(),
             scenario: scenario.map(str::to_owned),
-            parameters,
             ..SimulationRequest::default()
         };
         let simulations = self.twins.simulations();
@@ -46,7 +52,7 @@ impl City {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_adds_columns_to_every_model_that_shares_it() {
     let city = City::shipped().await;
-    let run = city.run("power_flow", None, &[]).await;
+    let run = city.run("power_flow", None).await;
     assert_eq!((run.rows, run.table.as_str()), (8, "simulation.power_bus"));
     assert_eq!(run.summary["unsupplied_buses"], json!([]));
     for table in ["power.bus", "power.branch", "power.generator", "power.system"] {
@@ -84,13 +90,16 @@ async fn a_run_adds_columns_to_every_model_that_shares_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_outage_stops_a_line_and_its_oee_falls() {
     let city = City::shipped().await;
-    for scenario in [None, Some("power-outage")] {
-        let run = city.run("power_flow", scenario, &[]).await;
-        let dark = if scenario.is_some() { json!([14]) } else { json!([]) };
-        assert_eq!(run.summary["unsupplied_buses"], dark, "the island is named");
-        let run = city.run("production_line", scenario, &[]).await;
+    let as_is = [city.run("power_flow", None).await, city.run("production_line", None).await];
+    let then = city.run_scenario("power-outage").await;
+    assert_eq!(as_is[0].summary["unsupplied_buses"], json!([]));
+    assert_eq!(then[0].summary["unsupplied_buses"], json!([14]), "the island is named");
+    for run in [&as_is[1], &then[1]] {
+        assert_eq!(run.operator, "production_line");
         assert!(run.inputs.contains_key("simulation.power_bus"), "{:?}", run.inputs);
     }
+    let sql = "SELECT branch_id FROM twin_at('power_branch', NULL, scenario => 'power-outage') WHERE flow_mw IS NULL ORDER BY 1";
+    assert_eq!(city.ask(sql).await, ["6", "8"], "the other model of the run shows it, too");
     let sql = "SELECT bus_id, state, voltage_pu IS NULL FROM twin_at('power_bus', NULL, scenario => 'power-outage') WHERE state <> 'supplied'";
     assert_eq!(city.ask(sql).await, ["14 | unsupplied | true"]);
     // The question of the scenario's file, in one query.
@@ -132,8 +141,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
         "SELECT branch_id, flow_mw FROM twin_at('power_branch', NULL, scenario => 'power-outage') ORDER BY 1",
         "SELECT cell_id, oee, down_share FROM twin_at('cell', NULL, scenario => 'power-outage') ORDER BY 1",
     ];
-    city.run("power_flow", Some("power-outage"), &[]).await;
-    city.run("production_line", Some("power-outage"), &[]).await;
+    city.run("power_flow", Some("power-outage")).await;
+    city.run("production_line", Some("power-outage")).await;
     let mut one_by_one = Vec::new();
     for sql in asked {
         one_by_one.push(city.ask(sql).await);
@@ -142,7 +151,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
     let runs: Vec<_> = execution.runs.iter().map(|run| (run.model.as_str(), run.reused)).collect();
     assert_eq!(runs, [("power_bus", true), ("cell", true)], "equal runs are answered from their tables");
     // Something else is tried in it, and does not show.
-    city.run("power_flow", Some("power-outage"), &[("tolerance", json!(1e-3))]).await;
+    city.rows("SELECT * FROM simulate('power_flow', scenario => 'power-outage', tolerance => 0.1)").await;
+    assert_eq!(city.ask("SELECT count(*) FROM meta.runs").await, ["3"]);
     for (sql, expected) in asked.iter().zip(one_by_one) {
         assert_eq!(city.ask(sql).await, expected, "{sql}");
     }
@@ -151,12 +161,12 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_main_lowers_pressure_and_closes_a_street() {
     let city = City::shipped().await;
-    for scenario in [None, Some("water-main-burst")] {
-        let run = city.run("water_network", scenario, &[]).await;
+    city.run("water_network", None).await;
+    city.run("traffic_assignment", None).await;
+    for run in city.run_scenario("water-main-burst").await {
         assert_eq!(run.summary["converged"], json!(true));
-        let run = city.run("traffic_assignment", scenario, &[("relative_gap", json!(1e-4))]).await;
-        assert_eq!(run.summary["converged"], json!(true));
-        assert!(run.inputs.contains_key("simulation.water_pipe"), "{:?}", run.inputs);
+        let traffic = run.operator == "traffic_assignment";
+        assert_eq!(run.inputs.contains_key("simulation.water_pipe"), traffic, "{:?}", run.inputs);
     }
     // The question of the scenario's file, in one query.
     let sql = "SELECT b.name, round(sum(b.flow_vph * b.length_m) / sum(b.length_m)) AS flow_vph, \
@@ -185,8 +195,7 @@ async fn a_burst_main_lowers_pressure_and_closes_a_street() {
         .replace("\"water-main-burst\"", "\"drip\"")
         .replace("leak_area_m2 = 0.01", "leak_area_m2 = 0.0001");
     city.twins.add_scenario("drip.toml", &small).unwrap();
-    city.run("water_network", Some("drip"), &[]).await;
-    city.run("traffic_assignment", Some("drip"), &[("relative_gap", json!(1e-4))]).await;
+    city.run_scenario("drip").await;
     let sql =
         "SELECT count(*) FROM twin_at('road_segment', NULL, scenario => 'drip') WHERE travel_time_s IS NULL";
     assert_eq!(city.ask(sql).await, ["0"]);
@@ -204,7 +213,7 @@ async fn negative_pressures_and_cut_off_junctions_are_named() {
             &scenario("flood", "where = \"link_id = 'P6'\"\nset = { leak_area_m2 = 0.1 }"),
         )
         .unwrap();
-    let run = city.run("water_network", Some("flood"), &[]).await;
+    let run = city.run("water_network", Some("flood")).await;
     let named = run.summary["negative_pressure_nodes"].as_array().unwrap().clone();
     assert!(!named.is_empty(), "{:?}", run.summary);
     let below = city
@@ -217,7 +226,7 @@ async fn negative_pressures_and_cut_off_junctions_are_named() {
     city.twins
         .add_scenario("c.toml", &scenario("cut", "where = \"link_id = 'P3'\"\nset = { status = \"closed\" }"))
         .unwrap();
-    let run = city.run("water_network", Some("cut"), &[]).await;
+    let run = city.run("water_network", Some("cut")).await;
     assert_eq!(run.summary["nodes_disconnected"], json!(12));
     assert!(run.summary["disconnected_nodes"].as_array().unwrap().contains(&json!("J6")));
     let heads = "SELECT count(head_m), count(*) FROM twin_at('water_junction', NULL, scenario => 'cut')";

@@ -15,7 +15,7 @@ description = "A water pipe between two nodes."
 version = 2
 key = "pipe_id"
 [map]
-table = "water.pipe"
+table = "plant.pipe"
 [properties.pipe_id]
 type = "string"
 description = "The pipe."
@@ -199,7 +199,7 @@ impl City {
             ("to_node", Arc::new(Int64Array::from(pipes.map(|pipe| pipe.2).to_vec()))),
             ("length_m", Arc::new(Float64Array::from(pipes.map(|pipe| pipe.3).to_vec()))),
         ]);
-        self.write("water.pipe", "water/pipes", rows, Some(1)).await;
+        self.write("plant.pipe", "water/pipes", rows, Some(1)).await;
         let assets = [
             ("works", "enterprise", None),
             ("north", "site", Some("works")),
