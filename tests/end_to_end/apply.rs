@@ -166,6 +166,8 @@ fn a_twin_model_that_means_something_else_needs_a_higher_version() {
     let folder = folder.path();
     fs::create_dir(folder.join("pipes")).unwrap();
     fs::create_dir_all(folder.join("schemas/twins")).unwrap();
+    // The shipped scenarios are about the shipped models.
+    fs::create_dir(folder.join("scenarios")).unwrap();
     append(folder, 1, 40);
     fs::write(folder.join("pipes/ledger.toml"), pipeline("type = \"files\"\npath = \"../readings.jsonl\""))
         .unwrap();

@@ -121,13 +121,13 @@ fn oee_is_that_of_the_standard_over_the_spells_of_the_machines() {
     let view =
         rows(folder, "SELECT machine_id, round(oee, 6) AS oee FROM twin.machine_oee ORDER BY machine_id");
     assert_eq!(view, rows(folder, between));
-    assert_eq!((view.len(), &view[0]["oee"], &view[5]["oee"]), (6, &0.86181.into(), &0.509313.into()));
+    assert_eq!((view.len(), &view[0]["oee"], &view[5]["oee"]), (6, &0.861_81.into(), &0.509_313.into()));
     // Of a line: over the sums of its machines.
     let lines = rows(
         folder,
         "SELECT line_id, machines, round(oee, 6) AS oee FROM twin.production_line_oee ORDER BY 1",
     );
-    assert_eq!((&lines[0]["oee"], &lines[1]["oee"]), (&0.552982.into(), &0.842868.into()));
+    assert_eq!((&lines[0]["oee"], &lines[1]["oee"]), (&0.552_982.into(), &0.842_868.into()));
     // In another tense: what was there up to then.
     let then =
         rows(folder, "SELECT count(*) AS machines FROM twin_at('machine', TIMESTAMP '2018-10-08T08:00:00Z')");

@@ -97,7 +97,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let columns = json!({"site": {"type": "utf8", "required": true}, "area_m2": "float64"});
         let reader = crate::readers().build("csv", json!({"columns": columns, "null": ["-"]})).unwrap();
-        let read = reader.read(&Location(path.clone())).map(|rows| rows.collect::<Result<Vec<_>>>());
+        let read = reader.read(&Location(path.clone())).map(Iterator::collect::<Result<Vec<_>>>);
         std::fs::remove_file(&path).unwrap();
         Ok(arrow::compute::concat_batches(&reader.schema(), &read??)?)
     }

@@ -31,6 +31,8 @@ mod faults;
 #[cfg(test)]
 mod follow_tests;
 #[cfg(test)]
+mod since_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod upkeep_tests;

@@ -52,18 +52,19 @@ impl LakeTable {
                 return Ok(None);
             };
             let actions = get_actions(commit, &entry).map_err(|error| error::delta(&self.system, &error))?;
-            let (mut gone, mut moved) = (Vec::new(), Vec::new());
+            let (mut gone, mut moved) = (HashSet::new(), Vec::new());
             for action in actions {
                 match action {
                     Action::Remove(remove) if remove.data_change => return Ok(None),
-                    Action::Remove(remove) => gone.push(remove.path),
+                    Action::Remove(remove) => drop(gone.insert(remove.path)),
                     Action::Add(add) if add.data_change => drop(new.insert(add.path)),
                     Action::Add(add) => moved.push(add.path),
                     _ => {}
                 }
             }
-            let with_new = gone.iter().fold(false, |found, path| new.remove(path) || found);
-            if with_new {
+            let before = new.len();
+            new.retain(|path| !gone.contains(path));
+            if new.len() < before {
                 new.extend(moved);
             }
         }

@@ -218,7 +218,9 @@ impl Usual {
         let judged = (self.values.len() >= rule.min_samples).then(|| {
             let mut values: Vec<f64> = self.values.iter().copied().collect();
             let usual = median(&mut values);
-            values.iter_mut().for_each(|value| *value = (*value - usual).abs());
+            for value in &mut values {
+                *value = (*value - usual).abs();
+            }
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let spread = median(&mut values) * MEDIAN_TO_DEVIATION;
             let deviation = if spread > 0.0 { spread } else { mean * MEAN_TO_DEVIATION };

@@ -10,6 +10,7 @@
 //! What is kept is the fold of *committed* rows. Fresh rows come again from the durable log, and may then be others (of another
 //! pipeline text); a state that had them in it could not forget them.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
@@ -55,7 +56,10 @@ struct Manifest {
 }
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl Kept {
