@@ -7,7 +7,7 @@ use twinlake_sources::{BrokerLimits, BrokerOptions};
 use crate::support::{Stand, program, run, skip};
 
 fn script(name: &str) -> String {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned()))
         .join("tests/clients")
         .join(name)
         .to_string_lossy()
