@@ -84,6 +84,7 @@ async fn runs(
     let pinned = if planner.stand_in {
         None
     } else {
+        // What shares the runs of another model shows the one that is shown there.
         pinned(planner.twins, planner.session, view, binding.owner(&model.name), &binding.operator)
     };
     if pinned == Some(None) {

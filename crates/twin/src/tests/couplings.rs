@@ -143,8 +143,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
         "SELECT branch_id, flow_mw FROM twin_at('power_branch', NULL, scenario => 'power-outage') ORDER BY 1",
         "SELECT cell_id, oee, down_share FROM twin_at('cell', NULL, scenario => 'power-outage') ORDER BY 1",
     ];
-    city.run("power_flow", Some("power-outage"), &[]).await;
-    city.run("production_line", Some("power-outage"), &[]).await;
+    city.run("power_flow", Some("power-outage")).await;
+    city.run("production_line", Some("power-outage")).await;
     let mut one_by_one = Vec::new();
     for sql in asked {
         one_by_one.push(city.ask(sql).await);
@@ -153,7 +153,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
     let runs: Vec<_> = execution.runs.iter().map(|run| (run.model.as_str(), run.reused)).collect();
     assert_eq!(runs, [("power_bus", true), ("cell", true)], "equal runs are answered from their tables");
     // Something else is tried in it, and does not show.
-    city.run("power_flow", Some("power-outage"), &[("tolerance", json!(1e-3))]).await;
+    city.rows("SELECT * FROM simulate('power_flow', scenario => 'power-outage', tolerance => 0.1)").await;
+    assert_eq!(city.ask("SELECT count(*) FROM meta.runs").await, ["3"]);
     for (sql, expected) in asked.iter().zip(one_by_one) {
         assert_eq!(city.ask(sql).await, expected, "{sql}");
     }
