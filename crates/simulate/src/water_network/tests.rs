@@ -402,7 +402,7 @@ fn leaks_along_pipes_are_those_of_epanet() {
     let gallons = 448.831 / 0.028_317;
     let leak = |pipe: &str| at(&outcome, "links", pipe, "leak_m3s", 0) * gallons;
     let expected =
-        [("12", 332.446_546_8), ("21", 2493.186_072), ("110", 22.849_609_7), ("113", 2690.112_928)];
+        [("12", 332.446_546_8), ("21", 2_493.186_072), ("110", 22.849_609_7), ("113", 2_690.112_928)];
     for (pipe, expected) in expected {
         assert!(
             (leak(pipe) - expected).abs() < 1e-5 * expected,

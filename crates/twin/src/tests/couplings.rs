@@ -143,8 +143,8 @@ async fn a_coupled_scenario_is_run_as_a_whole() {
         "SELECT branch_id, flow_mw FROM twin_at('power_branch', NULL, scenario => 'power-outage') ORDER BY 1",
         "SELECT cell_id, oee, down_share FROM twin_at('cell', NULL, scenario => 'power-outage') ORDER BY 1",
     ];
-    city.run("power_flow", Some("power-outage")).await;
-    city.run("production_line", Some("power-outage")).await;
+    city.run("power_flow", Some("power-outage"), &[]).await;
+    city.run("production_line", Some("power-outage"), &[]).await;
     let mut one_by_one = Vec::new();
     for sql in asked {
         one_by_one.push(city.ask(sql).await);

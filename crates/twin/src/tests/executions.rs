@@ -37,17 +37,13 @@ const MEMBERS: &str = "SELECT member, road_segment_id, flow_vph, travel_time_s, 
 
 /// The shipped models, and one whose operator takes from the road what the assignment said of it.
 fn chained() -> Vec<(String, String)> {
-    let taken = "capacity_vph, length_m, free_flow_time_s,";
-    let road = models().remove(1).1;
+    let taken = "r.free_flow_time_s,";
+    let (_, road) = models().into_iter().find(|(file, _)| file == "road_segment.toml").unwrap();
     assert!(road.contains(taken));
     let evening = road
         .replacen("name = \"road_segment\"", "name = \"evening\"", 1)
         .replacen("table = \"simulation.link_flow\"", "table = \"simulation.evening_flow\"", 1)
-        .replacen(
-            taken,
-            "capacity_vph, length_m, coalesce(travel_time_s, free_flow_time_s) AS free_flow_time_s,",
-            1,
-        );
+        .replacen(taken, "coalesce(r.travel_time_s, r.free_flow_time_s) AS free_flow_time_s,", 1);
     models().into_iter().chain([("evening.toml".to_owned(), evening)]).collect()
 }
 
