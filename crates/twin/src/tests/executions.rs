@@ -117,7 +117,7 @@ async fn runs_see_what_came_before_them_and_nothing_else() {
     let city = City::with(chained(), Vec::new()).await;
     city.build_town().await;
     // Before it is run as a whole, what was run in it by itself is shown.
-    let alone = "SELECT count(flow_vph) FROM twin_at('road_segment', NULL, scenario => 'chain')";
+    let alone = "SELECT count(flow_vph) FROM twin_at('evening', NULL, scenario => 'chain')";
     city.twins.create_scenario(None, &chain(50.0)).await.unwrap();
     assert_eq!(city.ask(alone).await, ["0"]);
     city.rows("SELECT * FROM simulate('traffic_assignment', scenario => 'chain')").await;
