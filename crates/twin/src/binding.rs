@@ -44,10 +44,11 @@ pub(crate) fn check(twins: &Twins, model: &TwinModel, binding: &SimulationBindin
     }
     let demand = binding.demand.iter().flat_map(|_| demand::parameters());
     let known: Vec<&str> = spec.parameters.iter().map(|it| it.name).chain(demand.map(|it| it.name)).collect();
-    for name in binding.parameters.keys().filter(|name| !known.contains(&name.as_str())) {
+    if let Some(name) = binding.parameters.keys().find(|name| !known.contains(&name.as_str())) {
         return Err(unknown(format!("{operator} has no parameter '{name}'"), name, known.iter().copied()));
     }
-    for role in binding.inputs.keys().filter(|role| spec.inputs.iter().all(|shape| shape.role != *role)) {
+    let unasked = |role: &&String| spec.inputs.iter().all(|shape| shape.role != **role);
+    if let Some(role) = binding.inputs.keys().find(unasked) {
         let message = format!("{operator} takes no table '{role}'");
         return Err(unknown(message, role, spec.inputs.iter().map(|shape| shape.role)));
     }

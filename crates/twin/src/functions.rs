@@ -107,10 +107,10 @@ impl TableFunctionImpl for Simulate {
 
 /// The seed of a call, 0 if it names none.
 pub(crate) fn seed(given: &Arguments) -> Result<u64> {
-    match u64::try_from(given.integer("seed")?.unwrap_or_default()) {
-        Ok(seed) => Ok(seed),
-        Err(_) => plan_err!("simulate: 'seed' must not be negative"),
-    }
+    let Ok(seed) = u64::try_from(given.integer("seed")?.unwrap_or_default()) else {
+        return plan_err!("simulate: 'seed' must not be negative");
+    };
+    Ok(seed)
 }
 
 /// What a call names beside `own`: the operator's parameters.

@@ -83,9 +83,11 @@ pub(crate) fn table(
 fn inputs(text: &str) -> Result<Vec<(String, PathBuf)>> {
     let pairs = text.split(';').map(str::trim).filter(|pair| !pair.is_empty());
     pairs
-        .map(|pair| match pair.split_once('=') {
-            Some((role, file)) => Ok((role.trim().to_owned(), PathBuf::from(file.trim()))),
-            None => plan_err!("simulate: '{pair}' in 'inputs' is not role=file"),
+        .map(|pair| {
+            let Some((role, file)) = pair.split_once('=') else {
+                return plan_err!("simulate: '{pair}' in 'inputs' is not role=file");
+            };
+            Ok((role.trim().to_owned(), PathBuf::from(file.trim())))
         })
         .collect()
 }

@@ -187,7 +187,7 @@ async fn metadata_is_data() {
         ["closed | 2018-10-09T04:33:00Z | 1", "unchanged | 2018-10-09T04:33:00Z | 0"]
     );
     let listed = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'twin' AND column_name = 'origin'";
-    assert_eq!(city.ask(listed).await, ["4"]);
+    assert_eq!(city.ask(listed).await, ["8"]);
 }
 
 /// Latest known time first: what a person with a pencil does.
