@@ -284,14 +284,16 @@ fn properties(twins: &Twins) -> Result<RecordBatch> {
     ])
 }
 
+/// A value as JSON; null where there is nothing.
+fn said<T: serde::Serialize>(value: &T, nothing: bool) -> Option<String> {
+    (!nothing).then(|| serde_json::json!(value).to_string())
+}
+
 /// A row a scenario; `base` is what it leaves at `fork_at` (`observed`: the city as it is), `overrides`, `parameters`, `runs` and
 /// `ensemble` are JSON, `source` is the file, or `created`.
 fn scenarios(twins: &Twins) -> Result<RecordBatch> {
     let scenarios = twins.scenarios();
     let json = |value: &Vec<crate::scenario::Override>| serde_json::json!(value).to_string();
-    fn said<T: serde::Serialize>(value: &T, nothing: bool) -> Option<String> {
-        (!nothing).then(|| serde_json::json!(value).to_string())
-    }
     table(vec![
         ("name", texts(scenarios.iter().map(|scenario| Some(&scenario.name)))),
         ("description", texts(scenarios.iter().map(|scenario| Some(&scenario.description)))),
