@@ -18,6 +18,8 @@ use twinlake_contracts::Error;
 use crate::view::through;
 
 type Outcome = std::result::Result<RecordBatch, Error>;
+/// What is being done, for all who wait for it.
+type Done = Shared<BoxFuture<'static, Outcome>>;
 type Work = Box<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
 
 /// Something that is done, and what it says of itself.
@@ -26,7 +28,7 @@ pub(crate) struct Effect {
     work: Work,
     /// The execution that it was last done for. A query that names it twice (a common table expression, a self-join) executes it
     /// twice in one task, and sees what was done once; a prepared statement that is executed again does it again.
-    last: Mutex<Option<(Weak<TaskContext>, Shared<BoxFuture<'static, Outcome>>)>>,
+    last: Mutex<Option<(Weak<TaskContext>, Done)>>,
 }
 
 impl fmt::Debug for Effect {

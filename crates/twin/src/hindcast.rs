@@ -134,13 +134,13 @@ impl HindcastFunction {
         let text = given.get("scenario").and_then(|value| value.try_as_str().flatten().map(str::to_owned));
         let unknown = match text.map(|name| self.twins.scenario(&name)) {
             Some(Ok(scenario)) => {
-                return match scenario.fork_at_us {
-                    Some(fork_us) => Ok((Fork::Scenario(scenario), fork_us)),
-                    None => plan_err!(
+                let Some(fork_us) = scenario.fork_at_us else {
+                    return plan_err!(
                         "{function}: the scenario '{}' has no fork, so nothing comes after it",
                         scenario.name
-                    ),
+                    );
                 };
+                return Ok((Fork::Scenario(scenario), fork_us));
             }
             Some(Err(error)) => Some(error),
             None => None,

@@ -139,6 +139,7 @@ pub(crate) struct Pins {
 
 /// The run that a twin shows in a view, if that is decided by more than time: `Some(None)` is no run. `model` is the one that the
 /// operator is bound to.
+#[allow(clippy::option_option, reason = "not decided here, no run, a run")]
 pub(crate) fn pinned(
     twins: &Twins,
     session: &dyn Session,

@@ -76,9 +76,11 @@ impl TableFunctionImpl for ScenarioFunction {
         };
         given.name_positional(names)?;
         given.only(names)?;
-        let needed = |name: &str, example: &str| match given.text(name)? {
-            Some(text) => Ok(text),
-            None => plan_err!("{function} needs {name}, for example {function}({example})"),
+        let needed = |name: &str, example: &str| {
+            let Some(text) = given.text(name)? else {
+                return plan_err!("{function} needs {name}, for example {function}({example})");
+            };
+            Ok(text)
         };
         let twins = self.twins.clone();
         match self.what {

@@ -375,7 +375,7 @@ impl Twins {
                 }
                 // A twin model has changed since; the others hold all the same.
                 Err(error) => {
-                    tracing::warn!(scenario = row.name, %error, "a created scenario no longer holds")
+                    tracing::warn!(scenario = row.name, %error, "a created scenario no longer holds");
                 }
             }
         }

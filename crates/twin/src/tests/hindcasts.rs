@@ -16,13 +16,13 @@ at = "2018-10-09T04:33:00Z"
 operator = "traffic_assignment"
 "#;
 
-const VARIED: &str = r#"
+const VARIED: &str = r"
 [ensemble]
 members = 3
 seed = 1
 [ensemble.sample.traffic_assignment]
 demand_trips_vph = { choice = { values = [4000.0, 5000.0, 8000.0] } }
-"#;
+";
 
 /// Counts of the hour after the fork: segment, how much more or less than was said, how late.
 async fn count(city: &City, said: &[f64], counts: &[(i64, f64, i64)]) {
