@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::failure::{Failure, engine_message};
 
 /// What a client should wait before it tries again, in seconds.
-const RETRY_AFTER_S: u64 = 5;
+const RETRY_AFTER_S: u32 = 5;
 
 /// A problem document (RFC 9457), content type `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -30,14 +30,16 @@ pub struct Problem {
     pub help: Option<String>,
     /// The line of the body at fault, from 1, if the body is a text of lines.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
+    #[schema(value_type = Option<usize>)]
+    pub line: Option<u32>,
     /// The column in that line, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
+    #[schema(value_type = Option<usize>)]
+    pub column: Option<u32>,
     /// In seconds.
     #[serde(skip)]
     #[schema(ignore)]
-    retry: Option<u64>,
+    retry: Option<u32>,
 }
 
 impl Problem {
@@ -74,7 +76,7 @@ impl Problem {
     /// The client may come again after this time.
     #[must_use]
     pub(crate) fn retry_after(mut self, pause: std::time::Duration) -> Self {
-        self.retry = Some(pause.as_secs().max(1));
+        self.retry = Some(u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).max(1));
         self
     }
 
@@ -100,8 +102,8 @@ impl From<Error> for Problem {
                 let mut problem = Self::bad_request(config.message.clone());
                 problem.help = config.help;
                 if let Some(place) = config.place.filter(|place| place.line > 0) {
-                    problem.line = Some(place.line);
-                    problem.column = Some(place.column).filter(|column| *column > 0);
+                    problem.line = u32::try_from(place.line).ok();
+                    problem.column = u32::try_from(place.column).ok().filter(|column| *column > 0);
                 }
                 problem
             }
