@@ -144,3 +144,23 @@ fn pipelines_made_by_chance_give_the_same_rows_streamed_and_reprocessed() {
     });
     outcome.unwrap();
 }
+
+/// Pieces of 22 of 220 messages: the last one begins with the end of the input, which has the time of the message before it.
+#[test]
+fn a_piece_may_begin_with_the_end_of_the_input() {
+    let chain = "[transforms.last]\ninputs = [\"decoded\"]\ntype = \"window\"\nkey = [\"device\"]\nkind = \"tumbling\"\n\
+                 size = \"49s\"\nallowed_lateness = \"10s\"\n\
+                 aggregates = { mean = { function = \"mean\", column = \"value\" }, n = { function = \"count\" } }\n";
+    let case = Case {
+        seed: 13_232_938,
+        chain: chain.to_owned(),
+        cut: Cut { micro_batch: 16, uncommitted: 269 },
+        other_cut: Cut { micro_batch: 58, uncommitted: 151 },
+        piece: 22,
+        parallel: 2,
+        interval: (131, 216),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().thread_stack_size(16 << 20).enable_all().build();
+    runtime.unwrap().block_on(law(&case));
+}

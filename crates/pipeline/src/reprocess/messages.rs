@@ -221,7 +221,18 @@ impl Messages {
         for batch in self.engine.read_tables(&sql).await? {
             self.append(&batch, &mut messages)?;
         }
-        self.fill(messages, after, upto)
+        // An end of the input that comes first here has the time of the message before it, wherever the reading was cut.
+        let first = self.first.unwrap_or(u64::MAX);
+        let mut before_us = 0;
+        if after >= first && messages.first().is_none_or(|message| message.sequence > after + 1) {
+            let mut before = after;
+            while before > first && self.unread.contains(&before) {
+                before -= 1;
+            }
+            let read = Box::pin(self.read(before - 1, before)).await?;
+            before_us = read.last().map_or(0, |message| message.message.received_at_us);
+        }
+        self.fill(messages, after, upto, before_us)
     }
 
     fn append(&self, batch: &RecordBatch, messages: &mut Vec<LoggedMessage>) -> Result<()> {
@@ -258,8 +269,15 @@ impl Messages {
         Ok(())
     }
 
-    /// Puts an end of the input where one message is missing between others, or at the cut.
-    fn fill(&self, messages: Vec<LoggedMessage>, after: u64, upto: u64) -> Result<Vec<LoggedMessage>> {
+    /// Puts an end of the input where one message is missing between others, or at the cut. `before_us` is when the message before
+    /// all of them was received.
+    fn fill(
+        &self,
+        messages: Vec<LoggedMessage>,
+        after: u64,
+        upto: u64,
+        before_us: i64,
+    ) -> Result<Vec<LoggedMessage>> {
         let mut filled: Vec<LoggedMessage> = Vec::with_capacity(messages.len() + 1);
         let mut next = after + 1;
         let kept = self.first.unwrap_or(u64::MAX);
@@ -268,7 +286,7 @@ impl Messages {
             match gone.collect::<Vec<u64>>().as_slice() {
                 [] => Ok(()),
                 [sequence] => {
-                    let received_us = filled.last().map_or(0, |last| last.message.received_at_us);
+                    let received_us = filled.last().map_or(before_us, |last| last.message.received_at_us);
                     let message = end_of_input(0, received_us);
                     filled.push(LoggedMessage { sequence: *sequence, source: END_OF_INPUT.into(), message });
                     Ok(())
