@@ -116,6 +116,7 @@ pub(crate) fn router(app: App, body_limit: usize, origins: &[String]) -> Result<
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(body_limit))
+        .layer(middleware::from_fn_with_state(Arc::<[String]>::from(origins), known_origin))
         .layer(middleware::from_fn_with_state(app.clone(), measure))
         .layer(TraceLayer::new_for_http());
     if !origins.is_empty() {
@@ -153,6 +154,29 @@ async fn method_not_allowed(request: Request) -> Problem {
         "method-not-allowed",
         format!("{path} takes {}, not {}", taken.join(", "), request.method()),
     )
+}
+
+/// Web pages of other origins may not send what does something: a statement of SQL may create, run and drop scenarios, and a browser
+/// sends a text to any address without asking first. Who is no browser sends no `Origin`.
+async fn known_origin(State(origins): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    match foreign_origin(&origins, &request) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn foreign_origin(origins: &[String], request: &Request) -> Option<Problem> {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return None;
+    }
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("null"));
+    let origin = text(header::ORIGIN)?;
+    let own = origin.split_once("://").map(|(_, host)| host);
+    let known = origins.iter().any(|known| known == origin) || (own.is_some() && own == text(header::HOST));
+    (!known).then(|| {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", format!("a page of {origin} may not send this"))
+            .with_help("send it from a page of this address, or from a program that is no browser")
+    })
 }
 
 /// Counts and times every request under its route, not its path: a key never becomes a label.

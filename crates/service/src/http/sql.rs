@@ -98,7 +98,8 @@ pub(crate) struct SqlAnswer {
 
 /// Asks in SQL.
 ///
-/// The statement may read, not write. Its rows are sent as they come; an answer broken off by an error ends without
+/// The statement reads; what it may change are scenarios, by their functions (`scenario_create`, `scenario_run`,
+/// `scenario_drop`), so pages of other origins than `cors_origins` are refused (403). Its rows are sent as they come; an answer broken off by an error ends without
 /// `row_count` (JSON) or end-of-stream mark (Arrow), and the connection is closed.
 #[utoipa::path(
     post, path = "/v1/sql", tag = "sql", operation_id = "sql",
@@ -108,6 +109,7 @@ pub(crate) struct SqlAnswer {
         (status = 200, description = "The rows", content(
             (SqlAnswer = "application/json"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
         (status = 400, description = "The statement cannot be run", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A page of another origin", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "No such format", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is neither JSON nor text", body = Problem, content_type = "application/problem+json"),

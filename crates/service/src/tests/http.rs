@@ -391,6 +391,27 @@ async fn health_readiness_metrics_and_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_sends_no_statement() {
+    let town =
+        Town::open_with(|settings| settings.cors_origins = vec!["https://map.example".to_owned()]).await;
+    let own = url(&town, "").trim_end_matches('/').to_owned();
+    for (origin, expected) in [
+        (None, 200),
+        (Some("https://map.example"), 200),
+        (Some(own.as_str()), 200),
+        (Some("https://other.example"), 403),
+        (Some("null"), 403),
+    ] {
+        let mut request = reqwest::Client::new().post(url(&town, "/v1/sql")).body("SELECT 1 AS one");
+        request = request.header("content-type", "text/plain");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        assert_eq!(request.send().await.unwrap().status().as_u16(), expected, "{origin:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_origins_are_shut_out_unless_named() {
     let from = |town: &Town| {
         let request =
