@@ -4,11 +4,12 @@
 //! product goes is known from the pattern alone and is listed once ([`Plan`]), so that factoring is one walk over arrays. Values are
 //! added straight into the places of the factor, so nothing is copied between setting a matrix up and factoring it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use twinlake_contracts::Result;
 
 use crate::block_lu::{Pattern, Symbolic};
+use crate::recent::Recent;
 
 /// The order of elimination of a graph, the places of the factor and where each product goes.
 pub(crate) struct Plan {
@@ -23,23 +24,16 @@ pub(crate) struct Plan {
     targets: Vec<u32>,
 }
 
-/// So many plans are kept.
-const KEPT: usize = 4;
-static RECENT: Mutex<Vec<Arc<Plan>>> = Mutex::new(Vec::new());
+static RECENT: Recent<Plan> = Recent::new();
 
 impl Plan {
     /// The plan of a graph: one that was made before, if it is among the last few, as where a network is run again and again with
     /// other demands. What it says does not depend on that.
     pub(crate) fn of_graph(nodes: usize, edges: Vec<(usize, usize)>) -> Result<Arc<Self>> {
-        let lock = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().iter().find(|plan| plan.nodes == nodes && plan.edges == edges) {
-            return Ok(Arc::clone(known));
+        match RECENT.find(|plan| plan.nodes == nodes && plan.edges == edges) {
+            Some(known) => Ok(known),
+            None => Ok(RECENT.keep(Self::new(nodes, edges)?)),
         }
-        let made = Arc::new(Self::new(nodes, edges)?);
-        let mut recent = lock();
-        recent.insert(0, Arc::clone(&made));
-        recent.truncate(KEPT);
-        Ok(made)
     }
 
     fn new(nodes: usize, edges: Vec<(usize, usize)>) -> Result<Self> {

@@ -13,6 +13,7 @@ mod isochrone;
 mod parameters;
 mod power_flow;
 mod production_line;
+mod recent;
 mod route;
 mod routing;
 mod traffic_assignment;

@@ -2,6 +2,8 @@
 
 mod describe;
 mod headloss;
+mod kept;
+mod layout;
 mod leakage;
 mod model;
 mod options;
@@ -23,7 +25,6 @@ use twinlake_contracts::{
 };
 
 use model::Model;
-use options::Options;
 
 /// Hydraulics and quality of a water distribution network over an extended period.
 ///
@@ -50,15 +51,14 @@ impl Operator for WaterNetwork {
         parameters: &Parameters,
         progress: Progress<'_>,
     ) -> Result<Outcome> {
-        let parameters = SPEC.resolve(parameters)?;
-        let mut options = Options::read(city.tables.get("options"), &parameters)?;
+        let mut options = kept::options(city, parameters, &SPEC)?;
         if horizon.to_us < horizon.from_us {
             return Err(Error::config("the horizon ends before it begins"));
         }
         if horizon.to_us > horizon.from_us {
             options.times.duration = (horizon.to_us - horizon.from_us) / 1_000_000;
         }
-        let model = Model::read(city, options)?;
+        let model = Model { network: kept::network(city, &options)?, options };
         let course = period::run(&model, progress)?;
         report::outcome(&model, &course, horizon)
     }

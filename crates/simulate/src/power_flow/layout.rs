@@ -1,11 +1,12 @@
 //! What of a network follows from which buses its branches join: the pattern of its matrices, the order of elimination, and
 //! where each branch stands in them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use twinlake_contracts::{Error, Result};
 
 use crate::block_lu::{Pattern, Symbolic};
+use crate::recent::Recent;
 
 pub(super) struct Layout {
     nodes: usize,
@@ -19,23 +20,16 @@ pub(super) struct Layout {
     pub(super) places: Vec<[usize; 4]>,
 }
 
-/// So many layouts are kept.
-const KEPT: usize = 4;
-static RECENT: Mutex<Vec<Arc<Layout>>> = Mutex::new(Vec::new());
+static RECENT: Recent<Layout> = Recent::new();
 
 impl Layout {
     /// The layout of a graph: one that was made before, if it is among the last few, as where a network is solved again and
     /// again with other loads. What it says does not depend on that.
     pub(super) fn of_graph(nodes: usize, edges: Vec<(usize, usize)>) -> Result<Arc<Self>> {
-        let lock = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().iter().find(|layout| layout.nodes == nodes && layout.edges == edges) {
-            return Ok(Arc::clone(known));
+        match RECENT.find(|layout| layout.nodes == nodes && layout.edges == edges) {
+            Some(known) => Ok(known),
+            None => Ok(RECENT.keep(Self::new(nodes, edges)?)),
         }
-        let made = Arc::new(Self::new(nodes, edges)?);
-        let mut recent = lock();
-        recent.insert(0, Arc::clone(&made));
-        recent.truncate(KEPT);
-        Ok(made)
     }
 
     fn new(nodes: usize, edges: Vec<(usize, usize)>) -> Result<Self> {

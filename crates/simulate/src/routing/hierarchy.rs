@@ -4,7 +4,7 @@
 //! link weights (*customization*, quick: a scenario or an hour each), and queries. Orders and shortcuts do not depend on
 //! weights, so the last few graphs are kept; a closed link has an infinite weight and is still of the graph.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cch::graph::Graph;
 use cch::{Cch, Metric};
@@ -12,6 +12,7 @@ use cch::{Cch, Metric};
 use super::order::minimum_degree;
 use super::perfect::{Upward, needed};
 use super::tree::Tree;
+use crate::recent::Recent;
 
 /// No way. Larger than every weight of a way that can be told.
 pub(crate) const INFINITE: u32 = cch::INF_WEIGHT;
@@ -32,23 +33,13 @@ pub(crate) struct Hierarchy {
     tree: Tree,
 }
 
-/// So many graphs are kept.
-const KEPT: usize = 4;
-static RECENT: Mutex<Vec<Arc<Hierarchy>>> = Mutex::new(Vec::new());
+static RECENT: Recent<Hierarchy> = Recent::new();
 
 impl Hierarchy {
     /// The hierarchy of the graph: one that was built before, if it is among the last few. What it answers does not
     /// depend on that.
     pub(crate) fn of(topology: Topology) -> Arc<Self> {
-        let lock = || RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lock().iter().find(|known| known.topology == topology) {
-            return Arc::clone(known);
-        }
-        let built = Arc::new(Self::build(topology));
-        let mut recent = lock();
-        recent.insert(0, Arc::clone(&built));
-        recent.truncate(KEPT);
-        built
+        RECENT.find(|known| known.topology == topology).unwrap_or_else(|| RECENT.keep(Self::build(topology)))
     }
 
     /// Always anew.

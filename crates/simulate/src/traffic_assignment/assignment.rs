@@ -39,8 +39,7 @@ pub(crate) struct Assignment {
     pub(crate) class_cost: Vec<Vec<f64>>,
     /// By class.
     pub(crate) assigned: Vec<f64>,
-    /// Pairs without a path: class, origin, destination, flow.
-    pub(crate) unassigned: Vec<(usize, u32, u32, f64)>,
+    pub(crate) unassigned: Unassigned,
 }
 
 /// Origins that a thread takes at once: enough to share the memory that their search needs.
@@ -51,6 +50,10 @@ const SWEEPS: u32 = 40;
 const SWEEPS_A_STRIDE: u32 = 8;
 /// Sweeps end when the excess cost within the bushes has fallen to this part of what it was.
 const SWEEP_REDUCTION: f64 = 0.02;
+/// They end, too, when that excess is this part of what the wanted gap allows: the rest of it is for routes to come.
+const SHARE_LEFT: f64 = 0.25;
+/// First routes are found for so many parts of the origins, one after the other, each at the costs that those before it left.
+const PARTS: usize = 64;
 /// Routes are taken for equal when they differ by less than this part of the wanted relative gap.
 const ROUTE_TOLERANCE: f64 = 0.01;
 
@@ -64,21 +67,7 @@ pub(crate) fn assign(
     progress: Progress<'_>,
 ) -> Result<Assignment> {
     let mut links = LinkStates::new(functions, surcharge);
-    let mut scratch = ImproveScratch::new(network);
-    let (mut bushes, mut origins, mut unassigned) = (Vec::new(), Vec::new(), Vec::new());
-    let count = demand.len();
-    for (place, mut origin) in demand.into_iter().enumerate() {
-        go_on(progress, 0.0, &format!("first routes, origin {} of {count}", place + 1))?;
-        scratch.paths.run(network, origin.origin, &links.cost[origin.class]);
-        set_aside_unreachable(&mut origin, &scratch, &mut unassigned);
-        if !origin.destinations.is_empty() {
-            let bush = Bush::load_tree(network, &origin, &mut scratch)?;
-            bush.load_onto(&mut links);
-            bushes.push(bush);
-            origins.push(origin);
-        }
-    }
-    let demand = origins;
+    let (demand, mut bushes, unassigned) = first_routes(network, demand, &mut links, progress)?;
     let mut assigned = vec![0.0; links.cost.len()];
     for origin in &demand {
         origin.destinations.iter().for_each(|(_, flow)| assigned[origin.class] += flow);
@@ -101,6 +90,7 @@ pub(crate) fn assign(
         }
         let first = *first_gap.get_or_insert(relative_gap);
         let tolerance = ROUTE_TOLERANCE * limits.relative_gap;
+        let enough = (SWEEP_REDUCTION * excess).max(SHARE_LEFT * limits.relative_gap * total);
         for sweep in 1..=SWEEPS {
             report(progress, iterations, relative_gap, first, limits)?;
             let strides = sweep % SWEEPS_A_STRIDE == 0;
@@ -111,7 +101,7 @@ pub(crate) fn assign(
             for bush in &mut bushes {
                 within += bush.shift_flow(&mut links, &mut shift, tolerance);
             }
-            if within <= SWEEP_REDUCTION * excess {
+            if within <= enough {
                 break;
             }
             if strides {
@@ -134,12 +124,50 @@ pub(crate) fn assign(
     })
 }
 
-/// Moves the destinations that no path from the origin reaches to `unassigned`.
-fn set_aside_unreachable(
-    origin: &mut OriginDemand,
-    scratch: &ImproveScratch,
-    unassigned: &mut Vec<(usize, u32, u32, f64)>,
-) {
+/// Pairs that no path joins: class, origin, destination, flow.
+pub(crate) type Unassigned = Vec<(usize, u32, u32, f64)>;
+
+/// All trips on shortest-path trees: origins with a bush each, and the pairs that no path joins.
+fn first_routes(
+    network: &Network,
+    mut demand: Vec<OriginDemand>,
+    links: &mut LinkStates,
+    progress: Progress<'_>,
+) -> Result<(Vec<OriginDemand>, Vec<Bush>, Unassigned)> {
+    let (mut bushes, mut unassigned) = (Vec::new(), Vec::new());
+    let count = demand.len();
+    let a_part = count.div_ceil(PARTS).max(1);
+    for place in (0..count).step_by(a_part) {
+        go_on(progress, 0.0, &format!("first routes, origin {} of {count}", place + 1))?;
+        let part = &mut demand[place..count.min(place + a_part)];
+        let found: Vec<(Option<Bush>, Unassigned)> = part
+            .par_iter_mut()
+            .map_init(
+                || ImproveScratch::new(network),
+                |scratch, origin| {
+                    scratch.paths.run(network, origin.origin, &links.cost[origin.class]);
+                    let unreachable = set_aside_unreachable(origin, scratch);
+                    let anyone = !origin.destinations.is_empty();
+                    let bush = anyone.then(|| Bush::load_tree(network, origin, scratch)).transpose()?;
+                    Ok((bush, unreachable))
+                },
+            )
+            .collect::<Result<_>>()?;
+        for (bush, unreachable) in found {
+            unassigned.extend(unreachable);
+            if let Some(bush) = &bush {
+                bush.load_onto(links);
+            }
+            bushes.extend(bush);
+        }
+    }
+    demand.retain(|origin| !origin.destinations.is_empty());
+    Ok((demand, bushes, unassigned))
+}
+
+/// Takes the destinations out that no path from the origin reaches.
+fn set_aside_unreachable(origin: &mut OriginDemand, scratch: &ImproveScratch) -> Unassigned {
+    let mut unassigned = Vec::new();
     origin.destinations.retain(|&(destination, flow)| {
         let reachable = scratch.paths.cost[destination as usize].is_finite();
         if !reachable {
@@ -147,6 +175,7 @@ fn set_aside_unreachable(
         }
         reachable
     });
+    unassigned
 }
 
 /// Renews all bushes at the present costs; the excess cost of all trips over their shortest paths.

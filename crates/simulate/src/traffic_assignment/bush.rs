@@ -29,17 +29,25 @@ pub(crate) struct Bush {
     tail: Vec<u32>,
     link: Vec<u32>,
     flow: Vec<f64>,
+    /// The positions where more than one link arrives, in order.
+    merges: Vec<u32>,
 }
 
 /// Reusable memory of [`Bush::shift_flow`].
 #[derive(Default)]
 pub(crate) struct ShiftScratch {
-    shortest: Vec<f64>,
-    longest: Vec<f64>,
-    shortest_in: Vec<u32>,
-    longest_in: Vec<u32>,
+    /// By position.
+    labels: Vec<Label>,
     from_longer: Vec<Step>,
     to_shorter: Vec<Step>,
+}
+
+/// The shortest and the longest used route from the origin to a node, and the entries by which they arrive.
+struct Label {
+    shortest: f64,
+    longest: f64,
+    shortest_in: u32,
+    longest_in: u32,
 }
 
 /// A link on one of the two routes between which flow is shifted, with its flows before the shift.
@@ -151,13 +159,13 @@ impl Bush {
         tolerance: f64,
     ) -> f64 {
         let excess = self.label(links, scratch);
-        for position in (1..self.nodes.len()).rev() {
-            let longest_in = scratch.longest_in[position];
-            if longest_in == NO_ENTRY || longest_in == scratch.shortest_in[position] {
-                continue;
-            }
-            let difference = scratch.longest[position] - scratch.shortest[position];
-            if difference > tolerance * scratch.shortest[position] {
+        for place in (0..self.merges.len()).rev() {
+            let position = self.merges[place] as usize;
+            let label = &scratch.labels[position];
+            if label.longest_in != NO_ENTRY
+                && label.longest_in != label.shortest_in
+                && label.longest - label.shortest > tolerance * label.shortest
+            {
                 self.collect_routes(links, scratch, position);
                 self.equalise(links, &scratch.from_longer, &scratch.to_shorter);
             }
@@ -167,44 +175,40 @@ impl Bush {
 
     /// Labels every position with its shortest route and its longest route over links that carry flow.
     fn label(&self, links: &LinkStates, scratch: &mut ShiftScratch) -> f64 {
-        let positions = self.nodes.len();
-        scratch.shortest.clear();
-        scratch.longest.clear();
-        scratch.shortest_in.clear();
-        scratch.longest_in.clear();
-        scratch.shortest.push(0.0);
-        scratch.longest.push(0.0);
-        scratch.shortest_in.push(NO_ENTRY);
-        scratch.longest_in.push(NO_ENTRY);
-        let link_cost = &links.cost[self.class];
+        let labels = &mut scratch.labels;
+        labels.clear();
+        labels.push(Label { shortest: 0.0, longest: 0.0, shortest_in: NO_ENTRY, longest_in: NO_ENTRY });
+        let link_cost = links.cost[self.class].as_slice();
         let mut excess = 0.0;
-        for position in 1..positions {
-            let entries = self.first_in[position] as usize..self.first_in[position + 1] as usize;
-            let (mut shortest, mut shortest_in) = (f64::INFINITY, NO_ENTRY);
-            let (mut longest, mut longest_in) = (f64::NEG_INFINITY, NO_ENTRY);
+        for bounds in self.first_in[1..].windows(2) {
+            let entries = bounds[0] as usize..bounds[1] as usize;
+            let mut label = Label {
+                shortest: f64::INFINITY,
+                longest: f64::NEG_INFINITY,
+                shortest_in: NO_ENTRY,
+                longest_in: NO_ENTRY,
+            };
             let (mut flow_in, mut cost_in) = (0.0, 0.0);
-            for entry in entries {
-                let tail = self.tail[entry] as usize;
-                let cost = link_cost[self.link[entry] as usize];
-                let short = scratch.shortest[tail] + cost;
-                if short < shortest {
-                    (shortest, shortest_in) = (short, entry as u32);
+            let into = self.tail[entries.clone()].iter().zip(&self.link[entries.clone()]);
+            for ((&tail, &link), (&flow, entry)) in
+                into.zip(self.flow[entries.clone()].iter().zip(bounds[0]..))
+            {
+                let (before, cost) = (&labels[tail as usize], link_cost[link as usize]);
+                let short = before.shortest + cost;
+                if short < label.shortest {
+                    (label.shortest, label.shortest_in) = (short, entry);
                 }
-                let flow = self.flow[entry];
                 if flow > 0.0 {
                     flow_in += flow;
                     cost_in += flow * short;
-                    let long = scratch.longest[tail] + cost;
-                    if long > longest {
-                        (longest, longest_in) = (long, entry as u32);
+                    let long = before.longest + cost;
+                    if long > label.longest {
+                        (label.longest, label.longest_in) = (long, entry);
                     }
                 }
             }
-            excess += (cost_in - flow_in * shortest).max(0.0);
-            scratch.shortest.push(shortest);
-            scratch.longest.push(longest);
-            scratch.shortest_in.push(shortest_in);
-            scratch.longest_in.push(longest_in);
+            excess += (cost_in - flow_in * label.shortest).max(0.0);
+            labels.push(label);
         }
         excess
     }
@@ -221,11 +225,11 @@ impl Bush {
         let (mut longer, mut shorter) = (position, position);
         loop {
             if longer >= shorter {
-                let entry = scratch.longest_in[longer];
+                let entry = scratch.labels[longer].longest_in;
                 scratch.from_longer.push(step(entry));
                 longer = self.tail[entry as usize] as usize;
             } else {
-                let entry = scratch.shortest_in[shorter];
+                let entry = scratch.labels[shorter].shortest_in;
                 scratch.to_shorter.push(step(entry));
                 shorter = self.tail[entry as usize] as usize;
             }
@@ -413,10 +417,14 @@ impl Bush {
             scratch.incoming[network.head(link as usize) as usize] += 1;
         }
         // `incoming` becomes the place of each node's next entry.
-        for &node in &self.nodes[1..] {
+        self.merges.clear();
+        for (&node, position) in self.nodes[1..].iter().zip(1..) {
             let count = std::mem::replace(&mut scratch.incoming[node as usize], entries);
             entries += count;
             self.first_in.push(entries);
+            if count > 1 {
+                self.merges.push(position);
+            }
         }
         self.tail.clear();
         self.link.clear();

@@ -3,10 +3,15 @@
 //! EPANET computes in US units with rounded factors and absolute tolerances in them; to take the same decisions the
 //! solver does too. Tables are in SI; the two factors here are the way in and out.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use ahash::AHashMap;
 
+use super::layout::Layout;
 use super::leakage::Leak;
 use super::options::Options;
+use super::report::Columns;
 use super::rules::{Control, Rule};
 
 /// Metres in a foot; cubic metres in a cubic foot, as EPANET rounds it.
@@ -189,7 +194,7 @@ pub(super) struct Source {
 }
 
 /// The whole network: junctions first, then tanks and reservoirs.
-pub(super) struct Model {
+pub(super) struct Network {
     pub(super) nodes: Vec<Node>,
     pub(super) junctions: usize,
     pub(super) tanks: Vec<Tank>,
@@ -200,11 +205,28 @@ pub(super) struct Model {
     pub(super) curves: Vec<Vec<(f64, f64)>>,
     pub(super) controls: Vec<Control>,
     pub(super) rules: Vec<Rule>,
-    pub(super) options: Options,
     pub(super) node_index: Names,
+    /// What the solver needs of how the links join the junctions.
+    pub(super) layout: Layout,
+    /// Names and kinds as columns of results.
+    pub(super) columns: Columns,
 }
 
-impl Model {
+/// A network and how it is to be run. The network may be shared with other runs.
+pub(super) struct Model {
+    pub(super) network: Arc<Network>,
+    pub(super) options: Options,
+}
+
+impl Deref for Model {
+    type Target = Network;
+
+    fn deref(&self) -> &Network {
+        &self.network
+    }
+}
+
+impl Network {
     pub(super) fn tank(&self, node: usize) -> Option<&Tank> {
         node.checked_sub(self.junctions).and_then(|tank| self.tanks.get(tank))
     }

@@ -77,6 +77,16 @@ pub(super) struct Options {
     pub(super) limiting_concentration: f64,
 }
 
+/// The options that a network is read with: with others it is another one.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reading {
+    pub(super) headloss: Headloss,
+    pub(super) default_pattern: String,
+    pub(super) emitter_power: f64,
+    pub(super) quality: Quality,
+    pub(super) wall_order: f64,
+}
+
 /// What the table and the parameters say, by name.
 struct Given<'a> {
     /// Number and text by name; of several the last counts.
@@ -142,6 +152,16 @@ impl Given<'_> {
 }
 
 impl Options {
+    pub(super) fn reading(&self) -> Reading {
+        Reading {
+            headloss: self.headloss,
+            default_pattern: self.default_pattern.clone(),
+            emitter_power: self.emitter_power,
+            quality: self.quality.clone(),
+            wall_order: self.wall_order,
+        }
+    }
+
     pub(super) fn read(batch: Option<&RecordBatch>, parameters: &Parameters) -> Result<Self> {
         let table = batch.map(|batch| Table::new("options", batch));
         let columns = match &table {

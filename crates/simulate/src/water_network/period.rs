@@ -48,7 +48,7 @@ pub(super) struct Course {
 /// Runs the whole period.
 pub(super) fn run(model: &Model, progress: Progress<'_>) -> Result<Course> {
     let times = model.options.times;
-    let mut solver = Solver::new(model)?;
+    let mut solver = Solver::new(model);
     let mut state = State::new(model);
     let mut transport = Transport::new(model);
     let mut course = Course {

@@ -5,12 +5,14 @@ use std::f64::consts::PI;
 use arrow::array::{Array, RecordBatch, StringArray};
 use twinlake_contracts::{Error, Result, Snapshot, suggest};
 
+use super::layout::Layout;
 use super::leakage;
 use super::model::{
-    L_PER_FT3, M_PER_FT, M3_PER_FT3, Mixing, Model, Names, Node, Source, SourceKind, Tank, interpolate,
+    L_PER_FT3, M_PER_FT, M3_PER_FT3, Mixing, Names, Network, Node, Source, SourceKind, Tank, interpolate,
 };
-use super::options::{Options, Quality};
+use super::options::{Quality, Reading};
 use super::read_links::read_links;
+use super::report::Columns;
 use super::rules;
 use crate::columns::Table;
 
@@ -220,10 +222,10 @@ fn node(id: &str, elevation: f64, quality: f64) -> Node {
     Node { id: id.to_owned(), elevation, demands: Vec::new(), emitter: 0.0, quality, source: None }
 }
 
-impl Model {
-    pub(super) fn read(city: &Snapshot, options: Options) -> Result<Self> {
+impl Network {
+    pub(super) fn read(city: &Snapshot, reading: &Reading) -> Result<Self> {
         let series = Series::read(city)?;
-        let concentration = if options.quality == Quality::Chemical { L_PER_FT3 } else { 1.0 };
+        let concentration = if reading.quality == Quality::Chemical { L_PER_FT3 } else { 1.0 };
         let (mut nodes, mut index) = (Vec::new(), Names::default());
         let batch = city.table("junctions")?;
         let rows = Rows::new("junctions", batch, "node_id")?;
@@ -232,8 +234,8 @@ impl Model {
         for row in 0..rows.count {
             let mut node = node(rows.id(row), elevation[row] / M_PER_FT, quality[row] * concentration);
             if emitter[row] > 0.0 {
-                let coefficient = emitter[row] / M3_PER_FT3 * M_PER_FT.powf(1.0 / options.emitter_power);
-                node.emitter = coefficient.powf(-options.emitter_power);
+                let coefficient = emitter[row] / M3_PER_FT3 * M_PER_FT.powf(1.0 / reading.emitter_power);
+                node.emitter = coefficient.powf(-reading.emitter_power);
             }
             add_node(&mut nodes, &mut index, node)?;
         }
@@ -255,7 +257,7 @@ impl Model {
         if let Some(batch) = city.tables.get("demands") {
             let rows = Rows::new("demands", batch, "node_id")?;
             let (demand, pattern) = (rows.numbers("demand_m3s")?, rows.texts("pattern_id")?);
-            let default = series.patterns.get(&options.default_pattern).copied();
+            let default = series.patterns.get(&reading.default_pattern).copied();
             for (row, demand) in demand.into_iter().enumerate() {
                 let named_by = || format!("the demand {}", rows.name(row));
                 let node = Index { what: "node", of: &index }.find(Some(rows.id(row)), &named_by)?;
@@ -268,7 +270,7 @@ impl Model {
         if let Some(batch) = city.tables.get("sources") {
             sources(batch, &series, &index, &mut nodes)?;
         }
-        let links = read_links(city, &series, &index, &options, junctions)?;
+        let links = read_links(city, &series, &index, reading, junctions)?;
         let joined: Vec<bool> = links.iter().fold(vec![false; nodes.len()], |mut joined, link| {
             (joined[link.from], joined[link.to]) = (true, true);
             joined
@@ -276,12 +278,14 @@ impl Model {
         if let Some(alone) = (0..junctions).find(|&node| !joined[node]) {
             return Err(Error::config(format!("the junction '{}' is joined to no link", nodes[alone].id)));
         }
-        if let Quality::Trace(node) = &options.quality {
+        if let Quality::Trace(node) = &reading.quality {
             Index { what: "node", of: &index }.find(Some(node), &|| "trace_node".to_owned())?;
         }
         let link_index: Names =
             links.iter().enumerate().map(|(place, link)| (link.id.clone(), place)).collect();
-        let mut model = Self {
+        let mut network = Self {
+            layout: Layout::new(&nodes, &links, junctions)?,
+            columns: Columns::new(&nodes, junctions, &tanks, &links),
             nodes,
             junctions,
             tanks,
@@ -291,12 +295,11 @@ impl Model {
             curves: series.points,
             controls: Vec::new(),
             rules: Vec::new(),
-            options,
             node_index: index,
         };
-        model.controls = rules::read_controls(city, &model, &link_index)?;
-        model.rules = rules::read_rules(city, &model, &link_index)?;
-        Ok(model)
+        network.controls = rules::read_controls(city, &network, &link_index)?;
+        network.rules = rules::read_rules(city, &network, &link_index)?;
+        Ok(network)
     }
 }
 

@@ -10,7 +10,7 @@ use super::leakage;
 use super::model::{
     BIG, LARGE, Link, LinkKind, M_PER_FT, M3_PER_FT3, Names, Pump, PumpCurve, SMALL, Status, TINY,
 };
-use super::options::{Headloss, Options};
+use super::options::{Headloss, Reading};
 use super::read::{Index, Rows, SECONDS_PER_DAY, Series};
 
 /// Pipes, pumps and valves, in this order.
@@ -18,11 +18,11 @@ pub(super) fn read_links(
     city: &Snapshot,
     series: &Series,
     nodes: &Names,
-    options: &Options,
+    reading: &Reading,
     junctions: usize,
 ) -> Result<Vec<Link>> {
     let mut links: Vec<Link> = Vec::new();
-    pipes(city.table("pipes")?, nodes, options, &mut links)?;
+    pipes(city.table("pipes")?, nodes, reading, &mut links)?;
     if let Some(batch) = city.tables.get("pumps") {
         pumps(batch, series, nodes, &mut links)?;
     }
@@ -69,7 +69,7 @@ fn minor(coefficient: f64, diameter: f64) -> f64 {
     0.02517 * coefficient / diameter.powi(4)
 }
 
-fn pipes(batch: &RecordBatch, nodes: &Names, options: &Options, links: &mut Vec<Link>) -> Result<()> {
+fn pipes(batch: &RecordBatch, nodes: &Names, reading: &Reading, links: &mut Vec<Link>) -> Result<()> {
     let rows = Rows::new("pipes", batch, "link_id")?;
     let ends = ends(&rows, nodes)?;
     let (length, diameter, roughness) =
@@ -82,7 +82,7 @@ fn pipes(batch: &RecordBatch, nodes: &Names, options: &Options, links: &mut Vec<
     for row in 0..rows.count {
         let (length, diameter) = (length[row] / M_PER_FT, diameter[row] / M_PER_FT);
         let square = diameter * diameter;
-        let (roughness, resistance) = match options.headloss {
+        let (roughness, resistance) = match reading.headloss {
             Headloss::HazenWilliams => {
                 let c = roughness[row];
                 (c, 4.727 * length / c.powf(1.852) / diameter.powf(4.871))
@@ -96,7 +96,7 @@ fn pipes(batch: &RecordBatch, nodes: &Names, options: &Options, links: &mut Vec<
             }
         };
         // Zero order wall reactions are per area, those of first order a velocity.
-        let wall_unit = if options.wall_order == 0.0 { M_PER_FT.powi(2) } else { 1.0 / M_PER_FT };
+        let wall_unit = if reading.wall_order == 0.0 { M_PER_FT.powi(2) } else { 1.0 / M_PER_FT };
         links.push(Link {
             id: rows.id(row).to_owned(),
             kind: if check[row] { LinkKind::CheckValve } else { LinkKind::Pipe },

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
-use std::sync::Arc;
+use std::iter::repeat_n;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, BooleanBufferBuilder, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -10,15 +11,68 @@ use arrow::array::{
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::concat;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde_json::json;
 use twinlake_contracts::{Horizon, Outcome, Result};
 
 use super::leakage;
-use super::model::{L_PER_FT3, LinkKind, M_PER_FT, M3_PER_FT3, Model, Status};
+use super::model::{L_PER_FT3, Link, LinkKind, M_PER_FT, M3_PER_FT3, Model, Node, Status, Tank};
 use super::options::Quality;
 use super::period::{Course, Record};
-use super::warnings::Kind;
+use super::warnings::{Kind, Warning};
+
+/// Made once: small networks are balanced in less time than a schema takes.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(Schemas::new);
+
+struct Schemas {
+    nodes: SchemaRef,
+    links: SchemaRef,
+    warnings: SchemaRef,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let [text, number, whole] = [DataType::Utf8, DataType::Float64, DataType::Int64];
+        let schema = |columns: &[(&str, &DataType, bool)]| -> SchemaRef {
+            let field =
+                |(name, of, nullable): &(&str, &DataType, bool)| Field::new(*name, (*of).clone(), *nullable);
+            Arc::new(Schema::new(columns.iter().map(field).collect::<Fields>()))
+        };
+        Self {
+            nodes: schema(&[
+                ("ts", &time, false),
+                ("time_s", &whole, false),
+                ("node_id", &text, false),
+                ("kind", &text, false),
+                ("head_m", &number, true),
+                ("pressure_m", &number, true),
+                ("demand_m3s", &number, false),
+                ("quality", &number, true),
+            ]),
+            links: schema(&[
+                ("ts", &time, false),
+                ("time_s", &whole, false),
+                ("link_id", &text, false),
+                ("kind", &text, false),
+                ("flow_m3s", &number, false),
+                ("velocity_ms", &number, true),
+                ("headloss_m", &number, true),
+                ("leak_m3s", &number, false),
+                ("status", &text, false),
+                ("setting", &number, true),
+                ("quality", &number, true),
+            ]),
+            warnings: schema(&[
+                ("kind", &text, false),
+                ("element_id", &text, true),
+                ("from_s", &whole, false),
+                ("until_s", &whole, false),
+                ("value", &number, true),
+            ]),
+        }
+    }
+}
 
 /// Tables of so many rows together are made side by side.
 const LONG: usize = 100_000;
@@ -76,6 +130,26 @@ fn numbers(course: &Course, elements: usize, of: impl Fn(&Record, usize) -> Opti
     Arc::new(Float64Array::new(values.into(), valid.map(|mut valid| NullBuffer::new(valid.finish()))))
 }
 
+/// Names and kinds of nodes and links, in the order of the results.
+pub(super) struct Columns {
+    node_id: ArrayRef,
+    node_kind: ArrayRef,
+    link_id: ArrayRef,
+    link_kind: ArrayRef,
+}
+
+impl Columns {
+    pub(super) fn new(nodes: &[Node], junctions: usize, tanks: &[Tank], links: &[Link]) -> Self {
+        let of_tank = |tank: &Tank| if tank.is_reservoir() { "reservoir" } else { "tank" };
+        Self {
+            node_id: words(nodes.iter().map(|node| node.id.as_str())),
+            node_kind: words(repeat_n("junction", junctions).chain(tanks.iter().map(of_tank))),
+            link_id: words(links.iter().map(|link| link.id.as_str())),
+            link_kind: words(links.iter().map(|link| link_kind(link.kind))),
+        }
+    }
+}
+
 /// The quality of nodes or links; without any, nulls.
 fn qualities(course: &Course, elements: usize, unit: f64, of: impl Fn(&Record) -> &[f64]) -> ArrayRef {
     if course.records.iter().all(|record| of(record).is_empty()) {
@@ -85,17 +159,20 @@ fn qualities(course: &Course, elements: usize, unit: f64, of: impl Fn(&Record) -
 }
 
 /// A column that is the same at every time.
-fn each_time(course: &Course, block: ArrayRef) -> Result<ArrayRef> {
-    together(&vec![block; course.records.len()])
+fn each_time(course: &Course, block: &ArrayRef) -> Result<ArrayRef> {
+    together(&vec![Arc::clone(block); course.records.len()])
 }
 
 fn together(blocks: &[ArrayRef]) -> Result<ArrayRef> {
+    if let [one] = blocks {
+        return Ok(Arc::clone(one));
+    }
     let blocks: Vec<&dyn Array> = blocks.iter().map(AsRef::as_ref).collect();
     Ok(concat(&blocks)?)
 }
 
 fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
-    Arc::new(StringArray::from(values.collect::<Vec<_>>()))
+    Arc::new(StringArray::from_iter_values(values))
 }
 
 /// `ts` and `time_s`, each time for as many rows as there are elements.
@@ -103,7 +180,7 @@ fn time_columns(course: &Course, elements: usize, horizon: Horizon) -> [ArrayRef
     let column = |of: &dyn Fn(i64) -> i64| {
         let mut values = Vec::with_capacity(course.records.len() * elements);
         for record in &course.records {
-            values.extend(std::iter::repeat_n(of(record.time), elements));
+            values.extend(repeat_n(of(record.time), elements));
         }
         values
     };
@@ -127,11 +204,6 @@ fn head(record: &Record, node: usize) -> Option<f64> {
 fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
     let count = model.nodes.len();
     let [ts, time] = time_columns(course, count, horizon);
-    let kind = |node: usize| match model.tank(node) {
-        None => "junction",
-        Some(tank) if tank.is_reservoir() => "reservoir",
-        Some(_) => "tank",
-    };
     let pressure = |record: &Record, node: usize| {
         // A reservoir's head is its surface.
         let base = match model.tank(node) {
@@ -141,20 +213,17 @@ fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         head(record, node).map(|head| (head - base) * M_PER_FT)
     };
     let unit = quality_unit(model);
-    Ok(RecordBatch::try_from_iter_with_nullable([
-        ("ts", ts, false),
-        ("time_s", time, false),
-        ("node_id", each_time(course, words(model.nodes.iter().map(|node| node.id.as_str())))?, false),
-        ("kind", each_time(course, words((0..count).map(kind)))?, false),
-        (
-            "head_m",
-            numbers(course, count, |record, node| head(record, node).map(|head| head * M_PER_FT)),
-            true,
-        ),
-        ("pressure_m", numbers(course, count, pressure), true),
-        ("demand_m3s", numbers(course, count, |record, node| Some(record.demand[node] * M3_PER_FT3)), false),
-        ("quality", qualities(course, count, unit, |record| &record.node_quality), true),
-    ])?)
+    let columns = vec![
+        ts,
+        time,
+        each_time(course, &model.columns.node_id)?,
+        each_time(course, &model.columns.node_kind)?,
+        numbers(course, count, |record, node| head(record, node).map(|head| head * M_PER_FT)),
+        numbers(course, count, pressure),
+        numbers(course, count, |record, node| Some(record.demand[node] * M3_PER_FT3)),
+        qualities(course, count, unit, |record| &record.node_quality),
+    ];
+    Ok(RecordBatch::try_new(SCHEMAS.nodes.clone(), columns)?)
 }
 
 /// Statuses by time; where nothing was switched, those of the time before.
@@ -199,19 +268,20 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         record.setting[index].map(|setting| setting * unit)
     };
     let unit = quality_unit(model);
-    Ok(RecordBatch::try_from_iter_with_nullable([
-        ("ts", ts, false),
-        ("time_s", time, false),
-        ("link_id", each_time(course, words(model.links.iter().map(|link| link.id.as_str())))?, false),
-        ("kind", each_time(course, words(model.links.iter().map(|link| link_kind(link.kind))))?, false),
-        ("flow_m3s", numbers(course, count, |record, link| Some(record.flow[link] * M3_PER_FT3)), false),
-        ("velocity_ms", numbers(course, count, velocity), true),
-        ("headloss_m", numbers(course, count, loss), true),
-        ("leak_m3s", numbers(course, count, leak), false),
-        ("status", together(&statuses(course))?, false),
-        ("setting", numbers(course, count, setting), true),
-        ("quality", qualities(course, count, unit, |record| &record.link_quality), true),
-    ])?)
+    let columns = vec![
+        ts,
+        time,
+        each_time(course, &model.columns.link_id)?,
+        each_time(course, &model.columns.link_kind)?,
+        numbers(course, count, |record, link| Some(record.flow[link] * M3_PER_FT3)),
+        numbers(course, count, velocity),
+        numbers(course, count, loss),
+        numbers(course, count, leak),
+        together(&statuses(course))?,
+        numbers(course, count, setting),
+        qualities(course, count, unit, |record| &record.link_quality),
+    ];
+    Ok(RecordBatch::try_new(SCHEMAS.links.clone(), columns)?)
 }
 
 fn warnings(model: &Model, course: &Course) -> Result<RecordBatch> {
@@ -227,21 +297,16 @@ fn warnings(model: &Model, course: &Course) -> Result<RecordBatch> {
         _ => value,
     };
     let elements: StringArray = all.iter().map(|warning| element(warning.kind, warning.element)).collect();
-    Ok(RecordBatch::try_from_iter_with_nullable([
-        ("kind", words(all.iter().map(|warning| warning.kind.name())), false),
-        ("element_id", Arc::new(elements) as ArrayRef, true),
-        (
-            "from_s",
-            Arc::new(Int64Array::from_iter_values(all.iter().map(|warning| warning.from))) as ArrayRef,
-            false,
-        ),
-        (
-            "until_s",
-            Arc::new(Int64Array::from_iter_values(all.iter().map(|warning| warning.until))) as ArrayRef,
-            false,
-        ),
-        ("value", floats(all.iter().map(|warning| value(warning.kind, warning.value))), true),
-    ])?)
+    let seconds =
+        |of: fn(&Warning) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(all.iter().map(of))) };
+    let columns = vec![
+        words(all.iter().map(|warning| warning.kind.name())),
+        Arc::new(elements),
+        seconds(|warning| warning.from),
+        seconds(|warning| warning.until),
+        floats(all.iter().map(|warning| value(warning.kind, warning.value))),
+    ];
+    Ok(RecordBatch::try_new(SCHEMAS.warnings.clone(), columns)?)
 }
 
 /// The outcome of a run.

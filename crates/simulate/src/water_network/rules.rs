@@ -2,7 +2,7 @@
 
 use twinlake_contracts::{Error, Result, Snapshot};
 
-use super::model::{LinkKind, M_PER_FT, M3_PER_FT3, Model, Names, Status};
+use super::model::{LinkKind, M_PER_FT, M3_PER_FT3, Model, Names, Network, Status};
 use super::read::Index;
 use super::state::State;
 use crate::columns::Table;
@@ -98,7 +98,7 @@ fn setting_unit(kind: LinkKind) -> f64 {
     }
 }
 
-pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Control>> {
+pub(super) fn read_controls(city: &Snapshot, network: &Network, links: &Names) -> Result<Vec<Control>> {
     let Some(batch) = city.tables.get("controls") else { return Ok(Vec::new()) };
     let table = Table::new("controls", batch);
     let (ids, statuses, settings) =
@@ -110,13 +110,13 @@ pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Re
     for row in 0..batch.num_rows() {
         let named_by = || format!("row {} of 'controls'", row + 1);
         let link = Index { what: "link", of: links }.find(ids[row].as_deref(), &named_by)?;
-        let kind = model.links[link].kind;
-        let node = || Index { what: "node", of: &model.node_index }.find(nodes[row].as_deref(), &named_by);
+        let kind = network.links[link].kind;
+        let node = || Index { what: "node", of: &network.node_index }.find(nodes[row].as_deref(), &named_by);
         let need = |value: Option<f64>, what: &str| {
             value.ok_or_else(|| Error::config(format!("{} has no {what}", named_by())))
         };
         let head = |node: usize| {
-            Ok::<f64, Error>(model.nodes[node].elevation + need(levels[row], "level_m")? / M_PER_FT)
+            Ok::<f64, Error>(network.nodes[node].elevation + need(levels[row], "level_m")? / M_PER_FT)
         };
         let when = match kinds[row].as_deref() {
             Some("below") => node().and_then(|node| Ok(When::Below { node, head: head(node)? }))?,
@@ -137,7 +137,7 @@ pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Re
             Some(other) => return Err(Error::config(format!("{} has the status '{other}'", named_by()))),
         };
         // A general-purpose valve keeps its curve.
-        let setting = if kind == LinkKind::GeneralPurpose { model.links[link].setting } else { setting };
+        let setting = if kind == LinkKind::GeneralPurpose { network.links[link].setting } else { setting };
         if enabled[row].unwrap_or(true) {
             controls.push(Control { link, status, setting, when });
         }
@@ -145,7 +145,7 @@ pub(super) fn read_controls(city: &Snapshot, model: &Model, links: &Names) -> Re
     Ok(controls)
 }
 
-pub(super) fn read_rules(city: &Snapshot, model: &Model, links: &Names) -> Result<Vec<Rule>> {
+pub(super) fn read_rules(city: &Snapshot, network: &Network, links: &Names) -> Result<Vec<Rule>> {
     let Some(batch) = city.tables.get("rules") else { return Ok(Vec::new()) };
     let table = Table::new("rules", batch);
     let (ids, priority) = (table.texts("rule_id")?, table.numbers("priority")?);
@@ -160,8 +160,8 @@ pub(super) fn read_rules(city: &Snapshot, model: &Model, links: &Names) -> Resul
         let priority = priority[row].unwrap_or(0.0);
         rules.push(Rule { priority, premises: Vec::new(), then: Vec::new(), otherwise: Vec::new() });
     }
-    read_premises(city, model, links, &index, &mut rules)?;
-    read_actions(city, model, links, &index, &mut rules)?;
+    read_premises(city, network, links, &index, &mut rules)?;
+    read_actions(city, network, links, &index, &mut rules)?;
     let mut on = enabled.into_iter().map(|flag| flag.unwrap_or(true));
     rules.retain(|_| on.next().unwrap_or(true));
     Ok(rules)
@@ -169,7 +169,7 @@ pub(super) fn read_rules(city: &Snapshot, model: &Model, links: &Names) -> Resul
 
 fn read_premises(
     city: &Snapshot,
-    model: &Model,
+    network: &Network,
     links: &Names,
     rules_by_id: &Names,
     rules: &mut [Rule],
@@ -191,7 +191,8 @@ fn read_premises(
         let object = match objects[row].as_deref() {
             Some("system") => None,
             Some("node") => Some(
-                Index { what: "node", of: &model.node_index }.find(object_ids[row].as_deref(), &named_by)?,
+                Index { what: "node", of: &network.node_index }
+                    .find(object_ids[row].as_deref(), &named_by)?,
             ),
             Some("link") => {
                 Some(Index { what: "link", of: links }.find(object_ids[row].as_deref(), &named_by)?)
@@ -209,7 +210,7 @@ fn read_premises(
             Some("flow") => (Variable::Flow, flow),
             Some("status") => (Variable::Status, 1.0),
             Some("setting") => {
-                (Variable::Setting, object.map_or(1.0, |link| setting_unit(model.links[link].kind)))
+                (Variable::Setting, object.map_or(1.0, |link| setting_unit(network.links[link].kind)))
             }
             Some("time") => (Variable::Time, 1.0),
             Some("clock_time") => (Variable::ClockTime, 1.0),
@@ -247,7 +248,7 @@ fn read_premises(
 
 fn read_actions(
     city: &Snapshot,
-    model: &Model,
+    network: &Network,
     links: &Names,
     rules_by_id: &Names,
     rules: &mut [Rule],
@@ -265,7 +266,7 @@ fn read_actions(
             Some("closed") => Some(false),
             _ => None,
         };
-        let setting = settings[row].map(|setting| setting * setting_unit(model.links[link].kind));
+        let setting = settings[row].map(|setting| setting * setting_unit(network.links[link].kind));
         let action = Action { link, opens, setting };
         match branches[row].as_deref() {
             Some("else") => rules[rule].otherwise.push(action),

@@ -5,13 +5,15 @@
 //! statuses are looked at decides which of several balanced states is found, and follows the program whose results the
 //! field compares with: EPANET 2.3 (Rossman et al. 2020, chapter 12).
 
+use std::sync::Arc;
+
 use super::headloss::{Coefficients, coefficients, demand, emitter, sign, valve};
 use super::leakage;
 use super::model::{LARGE, LinkKind, Model, PumpCurve, Status};
 use super::rules::When;
 use super::state::State;
 use super::status::{link_statuses, valve_statuses};
-use crate::cholesky::{Plan, Symmetric};
+use crate::cholesky::Symmetric;
 
 /// What may be the rounding of a flow that is 0.
 const ROUNDING: f64 = 1e-9;
@@ -25,14 +27,9 @@ pub(super) struct Balance {
     pub(super) converged: bool,
 }
 
-/// What does not change from step to step.
+/// The equations, and what is kept from step to step.
 pub(super) struct Solver {
     matrix: Symmetric,
-    /// Places of the diagonal by junction, and between both ends by link.
-    diagonal: Vec<usize>,
-    between: Vec<Option<usize>>,
-    valves: Vec<usize>,
-    emitters: Vec<usize>,
     p: Vec<f64>,
     y: Vec<f64>,
     rhs: Vec<f64>,
@@ -47,35 +44,16 @@ pub(super) struct Solver {
 pub(super) struct Undetermined(pub(super) usize);
 
 impl Solver {
-    pub(super) fn new(model: &Model) -> twinlake_contracts::Result<Self> {
-        let junctions = model.junctions;
-        let inner = |node: usize| node < junctions;
-        let edges = model.links.iter().filter(|link| inner(link.from) && inner(link.to));
-        let plan = Plan::of_graph(junctions, edges.map(|link| (link.from, link.to)).collect())?;
-        let place = |one, other| plan.place(one, other);
-        let missing = || twinlake_contracts::Error::internal("a junction is missing in the pattern");
-        let diagonal = (0..junctions)
-            .map(|node| place(node, node).ok_or_else(missing))
-            .collect::<twinlake_contracts::Result<_>>()?;
-        let between = model
-            .links
-            .iter()
-            .map(|link| if inner(link.from) && inner(link.to) { place(link.from, link.to) } else { None })
-            .collect();
-        let valves = (0..model.links.len()).filter(|&link| model.links[link].kind.is_valve()).collect();
-        Ok(Self {
-            diagonal,
-            between,
-            valves,
-            emitters: (0..junctions).filter(|&node| model.nodes[node].emitter > 0.0).collect(),
+    pub(super) fn new(model: &Model) -> Self {
+        Self {
+            matrix: Symmetric::new(Arc::clone(&model.layout.plan)),
             p: vec![0.0; model.links.len()],
             y: vec![0.0; model.links.len()],
-            rhs: vec![0.0; junctions],
+            rhs: vec![0.0; model.junctions],
             excess: vec![0.0; model.nodes.len()],
             relaxation: 1.0,
             largest_flow_change: 0.0,
-            matrix: Symmetric::new(plan),
-        })
+        }
     }
 
     /// Balances the network at the present demands, tank heads, statuses and settings.
@@ -103,10 +81,10 @@ impl Solver {
             self.relaxation = 1.0;
             let mut valve_changed = false;
             if options.damp_limit <= 0.0 {
-                valve_changed = valve_statuses(model, state, &self.valves);
+                valve_changed = valve_statuses(model, state, &model.layout.valves);
             } else if balance.error <= options.damp_limit {
                 self.relaxation = 0.6;
-                valve_changed = valve_statuses(model, state, &self.valves);
+                valve_changed = valve_statuses(model, state, &model.layout.valves);
             }
             if self.has_converged(model, state, balance.error) {
                 balance.converged = true;
@@ -146,7 +124,7 @@ impl Solver {
     }
 
     fn matrix_coefficients(&mut self, model: &Model, state: &State) {
-        let junctions = model.junctions;
+        let (junctions, layout) = (model.junctions, &model.layout);
         self.matrix.clear();
         self.rhs.fill(0.0);
         self.excess.fill(0.0);
@@ -157,25 +135,25 @@ impl Solver {
             }
             self.excess[link.from] -= state.flow[index];
             self.excess[link.to] += state.flow[index];
-            if let Some(place) = self.between[index] {
+            if let Some(place) = layout.between[index] {
                 self.matrix.add(place, -p);
             }
             if link.from < junctions {
-                self.matrix.add(self.diagonal[link.from], p);
+                self.matrix.add(layout.diagonal[link.from], p);
                 self.rhs[link.from] += y;
             } else if link.to < junctions {
                 self.rhs[link.to] += p * state.head[link.from];
             }
             if link.to < junctions {
-                self.matrix.add(self.diagonal[link.to], p);
+                self.matrix.add(layout.diagonal[link.to], p);
                 self.rhs[link.to] -= y;
             } else if link.from < junctions {
                 self.rhs[link.from] += p * state.head[link.to];
             }
         }
-        for &node in &self.emitters {
+        for &node in &layout.emitters {
             let (loss, slope) = emitter(model, state, node);
-            self.matrix.add(self.diagonal[node], 1.0 / slope);
+            self.matrix.add(layout.diagonal[node], 1.0 / slope);
             self.rhs[node] += (loss + model.nodes[node].elevation) / slope;
             self.excess[node] -= state.emitted[node];
         }
@@ -186,7 +164,7 @@ impl Solver {
                 }
                 let (loss, slope) = demand(model, state, node);
                 if slope > 0.0 {
-                    self.matrix.add(self.diagonal[node], 1.0 / slope);
+                    self.matrix.add(layout.diagonal[node], 1.0 / slope);
                     let base = model.nodes[node].elevation + model.options.minimum_pressure;
                     self.rhs[node] += (loss + base) / slope;
                 }
@@ -194,7 +172,7 @@ impl Solver {
         }
         for (leak, &flows) in model.leaks.iter().zip(&state.leaked) {
             for (loss, slope) in leak.losses(flows).into_iter().filter(|(_, slope)| *slope > 0.0) {
-                self.matrix.add(self.diagonal[leak.node], 1.0 / slope);
+                self.matrix.add(layout.diagonal[leak.node], 1.0 / slope);
                 self.rhs[leak.node] += (loss + model.nodes[leak.node].elevation) / slope;
             }
             self.excess[leak.node] -= flows[0] + flows[1];
@@ -203,8 +181,8 @@ impl Solver {
             self.excess[node] -= state.delivered[node];
             self.rhs[node] += self.excess[node];
         }
-        for at in 0..self.valves.len() {
-            self.valve_coefficients(model, state, self.valves[at]);
+        for &valve in &layout.valves {
+            self.valve_coefficients(model, state, valve);
         }
     }
 
@@ -221,7 +199,7 @@ impl Solver {
                 self.p[index] = 0.0;
                 self.y[index] = flow + self.excess[to];
                 self.rhs[to] += (model.nodes[to].elevation + setting) * LARGE;
-                self.matrix.add(self.diagonal[to], LARGE);
+                self.matrix.add(model.layout.diagonal[to], LARGE);
                 if self.excess[to] < 0.0 {
                     self.rhs[from] += self.excess[to];
                 }
@@ -232,15 +210,15 @@ impl Solver {
                 self.p[index] = 0.0;
                 self.y[index] = flow - self.excess[from];
                 self.rhs[from] += (model.nodes[from].elevation + setting) * LARGE;
-                self.matrix.add(self.diagonal[from], LARGE);
+                self.matrix.add(model.layout.diagonal[from], LARGE);
                 if self.excess[from] > 0.0 {
                     self.rhs[to] += self.excess[from];
                 }
                 // A trace of a link keeps the matrix in one piece.
-                if let Some(place) = self.between[index] {
+                if let Some(place) = model.layout.between[index] {
                     self.matrix.add(place, -1.0 / LARGE);
                 }
-                self.matrix.add(self.diagonal[to], 1.0 / LARGE);
+                self.matrix.add(model.layout.diagonal[to], 1.0 / LARGE);
                 return;
             }
             LinkKind::FlowControl if active => {
@@ -251,7 +229,7 @@ impl Solver {
                 self.y[index] = flow - setting;
                 self.rhs[from] -= setting;
                 self.rhs[to] += setting;
-                self.add_link(index, from, to);
+                self.add_link(model, index);
                 return;
             }
             _ => {}
@@ -259,18 +237,18 @@ impl Solver {
         let Coefficients { p, y } = valve(model, state, index, link.minor_loss);
         self.p[index] = p;
         self.y[index] = y;
-        self.add_link(index, from, to);
+        self.add_link(model, index);
         self.rhs[from] += y - flow;
         self.rhs[to] -= y - flow;
     }
 
-    fn add_link(&mut self, index: usize, from: usize, to: usize) {
-        let p = self.p[index];
-        if let Some(place) = self.between[index] {
+    fn add_link(&mut self, model: &Model, index: usize) {
+        let (p, link, layout) = (self.p[index], &model.links[index], &model.layout);
+        if let Some(place) = layout.between[index] {
             self.matrix.add(place, -p);
         }
-        self.matrix.add(self.diagonal[from], p);
-        self.matrix.add(self.diagonal[to], p);
+        self.matrix.add(layout.diagonal[link.from], p);
+        self.matrix.add(layout.diagonal[link.to], p);
     }
 
     /// Corrects all flows; the sum of corrections over the sum of flows.
@@ -304,7 +282,7 @@ impl Solver {
                 }
             }
         }
-        for &node in &self.emitters {
+        for &node in &model.layout.emitters {
             let (loss, slope) = emitter(model, state, node);
             let drop = state.head[node] - model.nodes[node].elevation;
             let dq = (loss - drop) / slope * self.relaxation;
@@ -375,7 +353,7 @@ impl Solver {
 
     /// When a valve that keeps a head or flow makes the matrix singular, it gives up. Whether one did.
     fn release_valve(&self, model: &Model, state: &mut State, node: usize) -> bool {
-        let touching = self.valves.iter().find(|&&valve| {
+        let touching = model.layout.valves.iter().find(|&&valve| {
             let link = &model.links[valve];
             link.from == node || link.to == node
         });
