@@ -226,27 +226,27 @@ fn nodes(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
     Ok(RecordBatch::try_new(SCHEMAS.nodes.clone(), columns)?)
 }
 
-/// Statuses by time; where nothing was switched, those of the time before.
-fn statuses(course: &Course) -> Vec<ArrayRef> {
+/// A column of what is switched, a block a time; where nothing was switched, that of the time before.
+fn switched<T>(
+    course: &Course,
+    of: impl Fn(&Record) -> &Arc<Vec<T>>,
+    block: impl Fn(&[T]) -> ArrayRef,
+) -> Result<ArrayRef> {
     let mut blocks: Vec<ArrayRef> = Vec::with_capacity(course.records.len());
     for (at, record) in course.records.iter().enumerate() {
-        let same = at > 0 && Arc::ptr_eq(&record.status, &course.records[at - 1].status);
-        let block = if same {
-            Arc::clone(&blocks[at - 1])
-        } else {
-            words(record.status.iter().map(|status| status_name(*status)))
-        };
+        let same = at > 0 && Arc::ptr_eq(of(record), of(&course.records[at - 1]));
+        let block = if same { Arc::clone(&blocks[at - 1]) } else { block(of(record)) };
         blocks.push(block);
     }
-    blocks
+    together(&blocks)
 }
 
 fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch> {
     let count = model.links.len();
     let [ts, time] = time_columns(course, count, horizon);
+    let areas: Vec<f64> = model.links.iter().map(|link| PI * link.diameter * link.diameter / 4.0).collect();
     let velocity = |record: &Record, index: usize| {
-        let link = &model.links[index];
-        let area = PI * link.diameter * link.diameter / 4.0;
+        let area = areas[index];
         (area > 0.0).then(|| record.flow[index].abs() / area * M_PER_FT)
     };
     let loss = |record: &Record, index: usize| {
@@ -258,15 +258,17 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         let leaks = link.leak != [0.0; 2];
         Some(if leaks { leakage::link_flow(model, &record.head, link) * M3_PER_FT3 } else { 0.0 })
     };
-    let setting = |record: &Record, index: usize| {
-        let unit = match model.links[index].kind {
+    let setting = |(link, setting): (&Link, &Option<f64>)| {
+        let unit = match link.kind {
             LinkKind::Pipe | LinkKind::CheckValve | LinkKind::GeneralPurpose => return None,
             LinkKind::PressureReducing | LinkKind::PressureSustaining | LinkKind::PressureBreaker => M_PER_FT,
             LinkKind::FlowControl => M3_PER_FT3,
             LinkKind::Pump | LinkKind::Throttle | LinkKind::Positional => 1.0,
         };
-        record.setting[index].map(|setting| setting * unit)
+        setting.map(|setting| setting * unit)
     };
+    let settings = |settings: &[Option<f64>]| floats(model.links.iter().zip(settings).map(setting));
+    let statuses = |statuses: &[Status]| words(statuses.iter().map(|status| status_name(*status)));
     let unit = quality_unit(model);
     let columns = vec![
         ts,
@@ -277,8 +279,8 @@ fn links(model: &Model, course: &Course, horizon: Horizon) -> Result<RecordBatch
         numbers(course, count, velocity),
         numbers(course, count, loss),
         numbers(course, count, leak),
-        together(&statuses(course))?,
-        numbers(course, count, setting),
+        switched(course, |record| &record.status, statuses)?,
+        switched(course, |record| &record.setting, settings)?,
         qualities(course, count, unit, |record| &record.link_quality),
     ];
     Ok(RecordBatch::try_new(SCHEMAS.links.clone(), columns)?)
