@@ -15,9 +15,12 @@ use crate::columns::Table;
 use crate::parameters::number;
 use crate::route::{road_parameters, road_tables};
 use crate::routing::asked::{hour, limits, read_nodes, weight_column};
-use crate::routing::hierarchy::INFINITE;
+use crate::routing::hierarchy::{INFINITE, Weighted};
 use crate::routing::roads::{Roads, in_units};
 use crate::routing::sweep::{LANES, Sweep};
+
+/// Origins whose sums a thread adds to at once.
+const ROWS_A_TASK: usize = 512;
 
 /// Opportunities within limits of cost of each node, and the cost of the nearest, exact.
 ///
@@ -104,26 +107,22 @@ impl Operator for Accessibility {
             return Err(Error::config("the run was stopped"));
         }
         let weighted = roads.weighted(hour(&parameters)?);
-        // A sweep's memory is as large as the graph: one a thread.
-        let piece = origins.len().div_ceil(rayon::current_num_threads()).next_multiple_of(LANES).max(LANES);
-        let rows: Vec<Reach> = origins
-            .par_chunks(piece)
-            .flat_map_iter(|origins| {
-                let mut sweep = Sweep::new(&weighted);
-                let mut rows = Vec::with_capacity(origins.len());
-                for origins in origins.chunks(LANES) {
-                    let starts: Vec<u32> = origins.iter().map(|node| roads.start(*node)).collect();
-                    sweep.run(&starts, false);
-                    for (lane, origin) in origins.iter().enumerate() {
-                        let cost = |node: u32| if node == *origin { 0 } else { sweep.distance(node, lane) };
-                        rows.push(reach(&opportunities, cost, &limits, decay));
-                    }
-                }
-                rows
-            })
-            .collect();
+        let measure = Measure { limits: &limits, decay };
+        // As many sweeps as there are ends on the smaller side.
+        let rows = if opportunities.len() < origins.len() {
+            towards_opportunities(&roads, &weighted, &opportunities, &origins, measure, progress)?
+        } else {
+            from_origins(&roads, &weighted, &opportunities, &origins, measure)
+        };
         report(&roads, &origins, &rows, &limits)
     }
+}
+
+/// How what is reached counts.
+#[derive(Clone, Copy)]
+struct Measure<'a> {
+    limits: &'a [f64],
+    decay: f64,
 }
 
 /// What one origin reaches: amount and count by limit, and the cost of the nearest.
@@ -132,21 +131,90 @@ struct Reach {
     nearest: u32,
 }
 
-fn reach(opportunities: &[(u32, f64)], cost: impl Fn(u32) -> u32, limits: &[f64], decay: f64) -> Reach {
-    let mut within = vec![(0.0, 0); limits.len()];
-    let mut nearest = INFINITE;
-    for (node, amount) in opportunities {
-        let thousandths = cost(*node);
-        nearest = nearest.min(thousandths);
-        let Some(cost) = in_units(thousandths) else { continue };
-        let weighted = if decay > 0.0 { amount * (-decay * cost).exp() } else { *amount };
+impl Reach {
+    fn nothing(measure: Measure<'_>) -> Self {
+        Self { within: vec![(0.0, 0); measure.limits.len()], nearest: INFINITE }
+    }
+
+    /// One opportunity more, so far away.
+    fn add(&mut self, amount: f64, thousandths: u32, measure: Measure<'_>) {
+        self.nearest = self.nearest.min(thousandths);
+        let Some(cost) = in_units(thousandths) else { return };
+        let first = measure.limits.partition_point(|limit| *limit < cost);
+        let Some(held) = self.within.get_mut(first..).filter(|held| !held.is_empty()) else { return };
+        let weighted = if measure.decay > 0.0 { amount * (-measure.decay * cost).exp() } else { amount };
         // The limits ascend: from the first that holds it, all do.
-        for slot in within.iter_mut().skip(limits.partition_point(|limit| *limit < cost)) {
+        for slot in held {
             slot.0 += weighted;
             slot.1 += 1;
         }
     }
-    Reach { within, nearest }
+}
+
+/// Sweeps from the origins.
+fn from_origins(
+    roads: &Roads,
+    weighted: &Weighted,
+    opportunities: &[(u32, f64)],
+    origins: &[u32],
+    measure: Measure<'_>,
+) -> Vec<Reach> {
+    // A sweep's memory is as large as the graph: one a thread.
+    let piece = origins.len().div_ceil(rayon::current_num_threads()).next_multiple_of(LANES).max(LANES);
+    let rows = origins.par_chunks(piece).flat_map_iter(|origins| {
+        let mut sweep = Sweep::new(weighted);
+        let mut rows = Vec::with_capacity(origins.len());
+        for origins in origins.chunks(LANES) {
+            let starts: Vec<u32> = origins.iter().map(|node| roads.start(*node)).collect();
+            sweep.run(&starts, false);
+            for (lane, origin) in origins.iter().enumerate() {
+                let mut row = Reach::nothing(measure);
+                for (node, amount) in opportunities {
+                    let cost = if node == origin { 0 } else { sweep.distance(*node, lane) };
+                    row.add(*amount, cost, measure);
+                }
+                rows.push(row);
+            }
+        }
+        rows
+    });
+    rows.collect()
+}
+
+/// Sweeps towards the opportunities. Each origin meets them in the same order as above, so that sums are the same to the last bit.
+fn towards_opportunities(
+    roads: &Roads,
+    weighted: &Weighted,
+    opportunities: &[(u32, f64)],
+    origins: &[u32],
+    measure: Measure<'_>,
+    progress: Progress<'_>,
+) -> Result<Vec<Reach>> {
+    let starts: Vec<u32> = origins.iter().map(|node| roads.start(*node)).collect();
+    let mut rows: Vec<Reach> = origins.iter().map(|_| Reach::nothing(measure)).collect();
+    let mut sweeps: Vec<Sweep<'_>> =
+        (0..rayon::current_num_threads()).map(|_| Sweep::new(weighted)).collect();
+    let a_round = LANES * sweeps.len();
+    for (at, round) in opportunities.chunks(a_round).enumerate() {
+        if !progress((at * a_round) as f64 / opportunities.len() as f64, "sweeping") {
+            return Err(Error::config("the run was stopped"));
+        }
+        sweeps.par_iter_mut().zip(round.par_chunks(LANES)).for_each(|(sweep, part)| {
+            let ends: Vec<u32> = part.iter().map(|(node, _)| *node).collect();
+            sweep.run(&ends, true);
+        });
+        rows.par_iter_mut().zip(origins).zip(&starts).with_min_len(ROWS_A_TASK).for_each(
+            |((row, origin), start)| {
+                for (sweep, part) in sweeps.iter().zip(round.chunks(LANES)) {
+                    for (lane, (node, amount)) in part.iter().enumerate() {
+                        let cost = if node == origin { 0 } else { sweep.distance(*start, lane) };
+                        row.add(*amount, cost, measure);
+                    }
+                }
+            },
+        );
+    }
+    Ok(rows)
 }
 
 fn read_opportunities(batch: &RecordBatch, roads: &Roads) -> Result<Vec<(u32, f64)>> {

@@ -296,6 +296,44 @@ fn isochrones_reach_into_links() {
 }
 
 #[test]
+fn accessibility_is_the_same_from_origins_and_towards_opportunities() {
+    let mut dice = Dice(7);
+    let nodes = 400_u64;
+    let mut node = |_| 1 + dice.below(nodes) as i64;
+    let rows: Vec<(i64, i64, f64)> =
+        (0..1600).map(|at| (node(at), node(at), (1 + at % 37) as f64 * 0.731)).collect();
+    let shops = integers((0..70).map(&mut node).collect());
+    let amounts = numbers((0..70).map(|at| 0.1 + f64::from(at) * 0.37).collect());
+    let shops = RecordBatch::try_from_iter([("node_id", shops), ("amount", amounts)]).unwrap();
+    // Some nodes may not be passed.
+    let ids: Vec<i64> = (1..=nodes as i64).collect();
+    let through = ids.iter().map(|id| Some(id % 9 != 0)).collect::<BooleanArray>();
+    let all = RecordBatch::try_from_iter([
+        ("node_id", integers(ids.clone())),
+        ("through", Arc::new(through) as ArrayRef),
+    ])
+    .unwrap();
+    let tables = [("links", links(&rows)), ("nodes", all), ("opportunities", shops)];
+    let set = [("limits", json!([5, 20, 60])), ("decay", json!(0.05))];
+    let whole = run(&Accessibility, &snapshot(&tables), &set).unwrap();
+    let names = ["amount", "count", "nearest_cost"];
+    let mut pieces: Vec<Vec<Option<f64>>> = vec![Vec::new(); 3];
+    for some in ids.chunks(40) {
+        let origins = RecordBatch::try_from_iter([("node_id", integers(some.to_vec()))]).unwrap();
+        let mut city = snapshot(&tables);
+        city.tables.insert("origins".to_owned(), origins);
+        let part = run(&Accessibility, &city, &set).unwrap();
+        for (name, piece) in names.iter().zip(&mut pieces) {
+            piece.extend(column(&part, "accessibility", name));
+        }
+    }
+    for (name, piece) in names.iter().zip(pieces) {
+        assert_eq!(column(&whole, "accessibility", name), piece, "{name}");
+        assert!(piece.iter().flatten().any(|value| *value > 1.0), "{name}");
+    }
+}
+
+#[test]
 fn accessibility_counts_what_is_within_reach() {
     let opportunities = RecordBatch::try_from_iter([
         ("node_id", integers(vec![4, 2, 4])),
