@@ -1,9 +1,11 @@
 //! The command line: names, formats and exit codes that outside scripts rely on.
 
 use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use crate::demo::demo;
-use crate::support::{repository, succeed, test_data, twinlake};
+use crate::support::{binary, repository, succeed, test_data, twinlake};
 
 #[test]
 fn wrong_use_is_exit_code_2_and_failure_1() {
@@ -16,6 +18,23 @@ fn wrong_use_is_exit_code_2_and_failure_1() {
     );
     assert_eq!(twinlake(folder.path(), &["sql", "-c", "SELECT nothing"]).status.code(), Some(1));
     assert_eq!(twinlake(folder.path(), &["sql", "-c", "SELECT 1"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    // Far more than a pipe holds.
+    let many = "SELECT value, repeat('x', 100) AS text FROM generate_series(1, 100000)";
+    for format in ["table", "csv", "json"] {
+        let mut command = Command::new(binary());
+        command.current_dir(folder.path()).args(["sql", "-c", many, "--format", format]);
+        let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut begin = [0; 8];
+        running.stdout.take().unwrap().read_exact(&mut begin).unwrap();
+        let output = running.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), told.as_ref()), (Some(0), ""), "{format}");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use twinlake_twin::{Run, RunStatus, SimulationRequest};
 
 use crate::arguments::DemoOptions;
 use crate::pipelines::{self, report_line};
+use crate::printed::Printed;
 use crate::serve::{Doorway, broker_topics, interrupted, shut};
 use crate::settings::Settings;
 use crate::town::Town;
@@ -273,7 +274,7 @@ async fn show(session: &Session, sql: &str) -> Result<()> {
     let frame = session.sql(sql).await?;
     let schema = Arc::clone(frame.schema().inner());
     let rows = frame.collect().await.map_err(|error| session.error(error))?;
-    output::write(output::Format::Table, &schema, &rows, &mut std::io::stdout().lock())?;
+    output::write(output::Format::Table, &schema, &rows, &mut Printed::new())?;
     println!();
     Ok(())
 }

@@ -15,6 +15,7 @@ mod members;
 mod models;
 mod pieces;
 mod pipelines;
+mod printed;
 mod progress;
 mod quality;
 mod reprocess;

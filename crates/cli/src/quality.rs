@@ -11,6 +11,7 @@ use twinlake_query::output;
 use crate::WrongUse;
 use crate::arguments::CheckOptions;
 use crate::governance::table_names;
+use crate::printed::Printed;
 use crate::settings::Settings;
 use crate::sql::print_format;
 use crate::town::Town;
@@ -27,7 +28,7 @@ pub async fn check(settings: &Settings, options: &CheckOptions) -> Result<()> {
     let judged = Judged { run_id: &run_id, at_us, by: "check", pipeline: None };
     town.catalog.record_quality(&results, &judged).await?;
     let rows = shown(&results)?;
-    output::write(print_format(options.format), &rows.schema(), &[rows], &mut std::io::stdout().lock())?;
+    output::write(print_format(options.format), &rows.schema(), &[rows], &mut Printed::new())?;
     let stops = results.iter().filter(|result| result.stops()).count();
     town.close().await?;
     if stops > 0 {

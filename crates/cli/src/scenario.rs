@@ -8,6 +8,7 @@ use twinlake_query::output;
 
 use crate::WrongUse;
 use crate::arguments::{Format, ScenarioCommand};
+use crate::printed::Printed;
 use crate::settings::Settings;
 use crate::sql::print_format;
 use crate::town::Town;
@@ -50,7 +51,7 @@ pub async fn run(settings: &Settings, command: &ScenarioCommand) -> Result<()> {
     // One scenario is read as an object of its columns: they do not fit beside each other.
     let long = matches!(command, ScenarioCommand::Show { .. } | ScenarioCommand::Create { .. });
     let format = format.unwrap_or(if long { Format::Json } else { Format::Table });
-    output::write(print_format(format), &schema, &rows, &mut std::io::stdout().lock())?;
+    output::write(print_format(format), &schema, &rows, &mut Printed::new())?;
     town.close().await
 }
 

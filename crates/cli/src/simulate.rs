@@ -11,6 +11,7 @@ use twinlake_twin::FieldFiles;
 
 use crate::WrongUse;
 use crate::arguments::{Format, SimulateOptions};
+use crate::printed::Printed;
 use crate::progress;
 use crate::settings::Settings;
 use crate::sql::print_format;
@@ -58,7 +59,7 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
     if options.summary.is_some() {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     } else if options.output.is_none() {
-        write(&rows, options.format.unwrap_or(Format::Table), &mut std::io::stdout().lock())?;
+        write(&rows, options.format.unwrap_or(Format::Table), &mut Printed::new())?;
     } else {
         println!("{}", serde_json::to_string(&summary)?);
     }

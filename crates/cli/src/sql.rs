@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use twinlake_query::{Session, output, parse};
 
 use crate::arguments::{Format, SqlOptions};
+use crate::printed::Printed;
 use crate::settings::Settings;
 use crate::shell::{Line, Prompt};
 use crate::town::Town;
@@ -97,7 +98,7 @@ async fn show(session: &Session, frame: datafusion::dataframe::DataFrame, format
     if schema.fields().is_empty() {
         return Ok(());
     }
-    output::write(print_format(format), &schema, &rows, &mut std::io::stdout().lock())?;
+    output::write(print_format(format), &schema, &rows, &mut Printed::new())?;
     Ok(())
 }
 
