@@ -36,6 +36,9 @@ mod scan_pieces;
 mod scores;
 mod session;
 mod settings;
+// The runner of golden files is shared with other crates, which know this one by its name.
+#[cfg(test)]
+extern crate self as twinlake_query;
 #[cfg(test)]
 mod slt;
 mod sort;
