@@ -70,30 +70,35 @@ pub(crate) fn check_analyses(twins: &Twins, model: &TwinModel) -> Result<(), Mis
     {
         let spec = match twins.operators().get(operator) {
             Ok(found) => found.describe(),
-            Err(error) => return Err(mistake(operator, Error::config(error.to_string()))),
+            Err(error) => return Err(mistake(&format!("\"{operator}\""), Error::config(error.to_string()))),
         };
         if !seen.insert(operator) {
             let message = format!("twin model '{}' says twice what {operator} takes", model.name);
-            return Err(mistake(operator, Error::config(message).with_help("name it in one [[analyses]]")));
+            return Err(mistake(
+                &format!("\"{operator}\""),
+                Error::config(message).with_help("name it in one [[analyses]]"),
+            ));
         }
         let roles = || spec.inputs.iter().map(|shape| shape.role);
         for (role, sql) in &analysis.inputs {
             if !roles().any(|known| known == role) {
-                return Err(unknown(format!("{operator} takes no table '{role}'"), role, roles()));
+                let failed = unknown(format!("{operator} takes no table '{role}'"), role, roles());
+                return Err(Mistake { at: format!("{role} ="), ..failed });
             }
-            query(sql).map_err(|error| mistake(role, of_input(&error, operator, role)))?;
+            query(sql).map_err(|error| mistake(&format!("{role} ="), of_input(&error, operator, role)))?;
         }
         let parameters = || spec.parameters.iter().map(|it| it.name);
         if let Some(name) = analysis.parameters.keys().find(|name| !parameters().any(|known| known == *name))
         {
-            return Err(unknown(format!("{operator} has no parameter '{name}'"), name, parameters()));
+            let failed = unknown(format!("{operator} has no parameter '{name}'"), name, parameters());
+            return Err(Mistake { at: format!("{name} ="), ..failed });
         }
     }
     if let Some(empty) = model.analyses.iter().find(|it| it.operators.is_empty() || it.inputs.is_empty()) {
         let what = if empty.operators.is_empty() { "operators" } else { "inputs" };
         let message = format!("an analysis of twin model '{}' names no {what}", model.name);
         return Err(mistake(
-            "analyses",
+            what,
             Error::config(message).with_help("give operators = [\"…\"] and [analyses.inputs]"),
         ));
     }

@@ -195,10 +195,15 @@ async fn session_with(twins: &Twins, tense: &Tense, local_files: bool) -> Result
 
 /// Says whose input failed.
 pub(crate) fn of_input(error: &Error, operator: &str, role: &str) -> Error {
+    let whose = format!("the input '{role}' of {operator}");
     match error {
+        // What its SQL names is the author's to say, not the caller's of the operator.
+        Error::NotFound { .. } => Error::config(format!("{whose}: {error}")),
+        Error::Data { reason, message } => {
+            Error::Data { reason: reason.clone(), message: format!("{whose}: {message}") }
+        }
         Error::Config(known) => {
-            let said = format!("the input '{role}' of {operator}: {}", known.message);
-            let failed = Error::config(said);
+            let failed = Error::config(format!("{whose}: {}", known.message));
             match &known.help {
                 Some(help) => failed.with_help(help.clone()),
                 None => failed,

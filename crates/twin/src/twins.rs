@@ -14,7 +14,7 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{Error, OperatorRegistry, Result, TableName, TomlFile, format_us, suggest};
+use twinlake_contracts::{Error, OperatorRegistry, Place, Result, TableName, TomlFile, format_us};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
@@ -124,8 +124,10 @@ impl Twins {
                 binding::check(&twins, model, simulation)
                     .map_err(|mistake| placed(mistake.error, vec![&mistake.at]))?;
             }
-            binding::check_analyses(&twins, model)
-                .map_err(|mistake| placed(mistake.error, vec![&mistake.at]))?;
+            binding::check_analyses(&twins, model).map_err(|mistake| match files.get(name) {
+                Some(file) => mistake.error.at(place_below(file, "[[analyses]]", &mistake.at)),
+                None => mistake.error,
+            })?;
             twins.check(&View::default(), model).map_err(|error| {
                 let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
                 let edges = model.relations.values();
@@ -344,6 +346,15 @@ impl Twins {
         let made = Arc::new(made);
         cache.insert(model.name.clone(), (stamp, made.clone()));
         Ok(Some(made))
+    }
+}
+
+/// The place of a text below a header; of the header, if it is not there.
+fn place_below(file: &TomlFile, header: &str, text: &str) -> Place {
+    let Some(from) = file.text().find(header) else { return file.locate(text) };
+    match file.text()[from..].find(text) {
+        Some(at) => file.place_at(from + at..from + at + text.len()),
+        None => file.locate(header),
     }
 }
 

@@ -173,13 +173,13 @@ async fn a_bound_operator_is_asked_with_other_inputs() {
     assert_eq!(city.ask(landed).await, whole);
     assert_eq!(city.ask("SELECT count(*) FROM meta.runs WHERE kind = 'simulation'").await, ["1"]);
     // The demand that a model makes stays, or is given.
-    let total = "SELECT round(sum(flow_vph * length_m) / 1000) > 1000 FROM simulate('traffic_assignment', ";
+    let total = "SELECT sum(f.flow_vph * r.length_m) > 1e6 FROM simulate('traffic_assignment', ";
     let sql = format!(
         "{} demand_trips_vph => 5000) AS f JOIN twin.road_segment AS r ON r.road_segment_id = f.link_id",
         total.to_owned() + "nodes => NULL,"
     );
     assert_eq!(city.ask(&sql).await, ["true"]);
-    let pair = "SELECT from_node AS origin, to_node AS destination, 100.0 AS trips FROM twin.road_segment ORDER BY road_segment_id LIMIT 1";
+    let pair = "SELECT from_node AS origin, to_node AS destination, 100.0 AS flow_vph FROM twin.road_segment ORDER BY road_segment_id LIMIT 1";
     let sql = format!("SELECT max(flow_vph) FROM simulate('traffic_assignment', demand => '{pair}')");
     assert_eq!(city.ask(&sql).await, ["100.0"]);
     let told = city
@@ -203,6 +203,10 @@ async fn a_session_reads_for_an_input_what_it_may_read_itself() {
     );
     let told = city.refused(&sql).await;
     assert!(told.contains("cannot be read here"), "{told}");
+    // It is told before anything is read.
+    let planned = city.session().sql(&sql).await.unwrap().create_physical_plan().await;
+    let told = planned.unwrap_err().to_string();
+    assert!(told.contains("the input 'demand' of route") && told.contains("cannot be read here"), "{told}");
     let here = city.engine.session(SessionSettings { local_files: true }).unwrap();
     assert_eq!(ask(&here, &sql).await, ["1 | 4 | 70.0", "2 | 1 | 30.0"]);
 }
@@ -263,17 +267,23 @@ async fn of_several_models_one_is_named() {
 async fn a_models_analyses_are_checked_when_it_is_loaded() {
     let road = include_str!("../../../../schemas/twins/road_segment.toml");
     let at = road.find("[[analyses]]").unwrap();
+    // What is wrong, what is said of it, and the line that it is said of.
     let cases = [
-        ("\"isochrone\"", "\"isocrone\"", "did you mean 'isochrone'?"),
-        ("\"isochrone\"", "\"route\"", "says twice what route takes"),
-        ("\"isochrone\"", "\"power_flow\"", "power_flow has no parameter 'weight'"),
-        ("weight =", "wieght =", "did you mean 'weight'?"),
-        ("nodes = \"SELECT", "node = \"SELECT", "did you mean 'nodes'?"),
-        ("nodes = \"SELECT", "nodes = \"SELEKT", "the input 'nodes' of route"),
-        ("nodes = \"SELECT", "nodes = \"DELETE FROM a; SELECT", "must be one statement"),
-        ("operators = [\"route\", \"isochrone\", \"accessibility\"]", "operators = []", "names no operators"),
+        ("\"isochrone\"", "\"isocrone\"", "did you mean 'isochrone'?", "operators ="),
+        ("\"isochrone\"", "\"route\"", "says twice what route takes", "operators ="),
+        ("\"isochrone\"", "\"power_flow\"", "power_flow takes no table 'links'", "links ="),
+        ("weight =", "wieght =", "did you mean 'weight'?", "parameters ="),
+        ("nodes = \"SELECT", "node = \"SELECT", "did you mean 'nodes'?", "node ="),
+        ("nodes = \"SELECT", "nodes = \"SELEKT", "the input 'nodes' of route", "nodes ="),
+        ("nodes = \"SELECT", "nodes = \"DELETE FROM a; SELECT", "must be one statement", "nodes ="),
+        (
+            "operators = [\"route\", \"isochrone\", \"accessibility\"]",
+            "operators = []",
+            "names no operators",
+            "operators =",
+        ),
     ];
-    for (from, to, shown) in cases {
+    for (from, to, shown, place) in cases {
         assert!(road[at..].contains(from), "{from}");
         let text = format!("{}{}", &road[..at], road[at..].replacen(from, to, 1));
         let all = models().into_iter().map(|(file, known)| {
@@ -285,7 +295,8 @@ async fn a_models_analyses_are_checked_when_it_is_loaded() {
             twinlake_lake::Lake::open(folder.path().to_str().unwrap(), twinlake_lake::LakeOptions::default());
         let engine = twinlake_query::Engine::new(lake.await.unwrap());
         let told = Twins::load(&engine, all.collect(), Vec::new()).unwrap_err().to_string();
-        assert!(told.contains(shown) && told.contains("road_segment.toml"), "{to}: {told}");
+        let line = text[..at + text[at..].find(place).unwrap() + place.len()].lines().count();
+        assert!(told.contains(shown) && told.contains(&format!("road_segment.toml:{line}:")), "{to}: {told}");
     }
 }
 
