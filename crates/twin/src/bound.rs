@@ -102,7 +102,15 @@ impl Twins {
         }
         bound.pop().ok_or_else(|| {
             let model = model.unwrap_or_default();
-            Error::config(format!("twin model '{model}' is not bound to {operator}"))
+            let failed = Error::config(format!("twin model '{model}' is not bound to {operator}"));
+            let binding = self.models.get(model).and_then(|model| model.simulation.as_ref());
+            match binding.and_then(|binding| Some((binding, binding.with_model.as_deref()?))) {
+                Some((binding, owner)) if binding.operator == operator => failed.with_help(format!(
+                    "it keeps the table '{}' of the runs of '{owner}': name that model",
+                    binding.output
+                )),
+                _ => failed,
+            }
         })
     }
 

@@ -168,11 +168,6 @@ impl Simulations {
         Self { twins }
     }
 
-    /// The parameters that `operator` takes here: its own, and those of the demand that is made for it.
-    pub fn parameters(&self, operator: &str, model: Option<&str>) -> Result<Vec<ParameterSpec>> {
-        self.twins.parameter_specs(operator, model)
-    }
-
     /// Asks for a run: freezes the snapshot and, unless an equal run is there or under way, starts the operator.
     /// Returns the run's identifier.
     pub async fn submit(&self, request: SimulationRequest) -> Result<String> {

@@ -21,6 +21,7 @@ use twinlake_contracts::{Error, Horizon, OperatorSpec, Parameters};
 use twinlake_query::{Arguments, Tense, may_read_files};
 
 use crate::Twins;
+use crate::bound::Said;
 use crate::effect::Effect;
 use crate::field_files::{output_schema, output_shape, rows_of_outcome};
 use crate::functions::{OWN, parameters, seed};
@@ -45,24 +46,23 @@ pub(crate) fn is_asked(twins: &Twins, spec: &OperatorSpec, given: &Arguments) ->
     Ok(!twins.is_bound(spec.name, Some(&model.name)) && model.analysis(spec.name).is_some())
 }
 
-/// The table of a question.
-pub(crate) fn table(
-    twins: &Arc<Twins>,
+/// What the operator is to be given, and the inputs that the call gives itself.
+fn inputs(
     spec: &OperatorSpec,
     given: &Arguments,
+    said: Option<&Said>,
     session: &dyn Session,
-) -> Result<Arc<dyn TableProvider>> {
-    let said = twins.said(spec.name, given.text("model")?.as_deref()).map_err(through)?;
+) -> Result<(Wanted, Vec<String>)> {
     let mut wanted = Wanted {
         operator: spec.name.to_owned(),
-        inputs: said.iter().flat_map(|said| said.inputs.clone()).collect(),
-        demand: said.as_ref().and_then(|said| said.demand.clone()),
+        inputs: said.map(|said| said.inputs.clone()).unwrap_or_default(),
+        demand: said.and_then(|said| said.demand.clone()),
         earlier: Vec::new(),
         local_files: may_read_files(session),
     };
-    let roles: Vec<&str> = spec.inputs.iter().map(|shape| shape.role).collect();
+    let is_input = |name: &str| spec.inputs.iter().any(|shape| shape.role == name);
     let mut asked = Vec::new();
-    for (role, value) in given.named().filter(|(name, _)| roles.contains(name)) {
+    for (role, value) in given.named().filter(|(name, _)| is_input(name)) {
         if wanted.demand.as_ref().is_some_and(|demand| demand.role == role) {
             wanted.demand = None;
         }
@@ -78,6 +78,19 @@ pub(crate) fn table(
         wanted.inputs.insert(role.to_owned(), sql.to_owned());
         asked.push(role.to_owned());
     }
+    Ok((wanted, asked))
+}
+
+/// The table of a question.
+pub(crate) fn table(
+    twins: &Arc<Twins>,
+    spec: &OperatorSpec,
+    given: &Arguments,
+    session: &dyn Session,
+) -> Result<Arc<dyn TableProvider>> {
+    let said = twins.said(spec.name, given.text("model")?.as_deref()).map_err(through)?;
+    let (wanted, asked) = inputs(spec, given, said.as_ref(), session)?;
+    let roles: Vec<&str> = spec.inputs.iter().map(|shape| shape.role).collect();
     let defaults = said.as_ref().map(|said| said.parameters.clone()).unwrap_or_default();
     let specs = twins.specs(spec.name, wanted.demand.is_some(), &defaults).map_err(through)?;
     let own = OWN.into_iter().chain(roles.iter().copied());

@@ -300,6 +300,26 @@ async fn a_models_analyses_are_checked_when_it_is_loaded() {
     }
 }
 
+#[test]
+fn a_change_of_an_analysis_is_told() {
+    let road = include_str!("../../../../schemas/twins/road_segment.toml");
+    let model = |text: &str| crate::TwinModel::parse("road_segment.toml", text).unwrap();
+    let told = |old: &str, new: &str| -> Vec<String> {
+        let found = crate::model_changes(&model(old), &model(new));
+        found.iter().map(|change| format!("{} {} {:?}", change.what, change.how, change.weight)).collect()
+    };
+    let without = &road[..road.find("[[analyses]]").unwrap()];
+    let other = road.replace("weight = \"travel_time_s\"", "weight = \"length_m\"");
+    assert_ne!(other, road);
+    let each = |how: &str| ["route", "isochrone", "accessibility"].map(|it| format!("analysis {it} {how}"));
+    assert_eq!(told(without, road), each("is new Compatible"));
+    assert_eq!(told(road, &other), each("is another one Meaning"));
+    assert_eq!(told(road, without), each("is gone Meaning"));
+    let stored = serde_json::to_string(&model(road)).unwrap();
+    let read: crate::TwinModel = serde_json::from_str(&stored).unwrap();
+    assert!(crate::model_changes(&model(road), &read).is_empty());
+}
+
 /// No input of an operator has the name of one of its parameters, or of an argument that means something else.
 #[test]
 fn the_arguments_of_simulate_mean_one_thing() {
