@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use twinlake_query::SessionSettings;
 
+use super::files::shipped;
 use super::{City, ask, models, scenarios};
 use crate::Twins;
 
@@ -130,6 +131,38 @@ async fn ways_over_the_map_are_those_of_dijkstra_in_every_scenario() {
     let within: Vec<String> = within.iter().map(|(origin, count)| format!("{origin} | {count}")).collect();
     assert_eq!(city.ask(&sql).await, within);
     assert_eq!(city.ask("SELECT count(*) FROM meta.runs WHERE kind = 'simulation'").await, ["1"]);
+}
+
+/// The questions of docs/simulation.md, as they stand there, and their answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_says_what_is_answered() {
+    let text = std::fs::read_to_string(shipped("docs/simulation.md")).unwrap();
+    let text =
+        text.split("<!-- analyses -->").nth(1).unwrap().split("<!-- end of analyses -->").next().unwrap();
+    let blocks: Vec<&str> =
+        text.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let told = |heading: &str| -> Vec<String> {
+        let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+        let rows = lines.take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.trim_matches('|').replace("NULL", "").trim().to_owned()).collect()
+    };
+    let city = City::shipped().await;
+    let (before, route) = blocks[0].split_once("scenario => 'kaivokatu-closed');\n").unwrap();
+    for sql in format!("{before}scenario => 'kaivokatu-closed')").split("; ") {
+        city.rows(sql).await;
+    }
+    let route = route.trim().trim_end_matches(';');
+    let rows: Vec<String> = city.ask(route).await.iter().map(|row| row.trim().to_owned()).collect();
+    assert_eq!(rows, told("| name |"));
+    let sum = route.replace("scenario => 'kaivokatu-closed', ", "");
+    let sql = format!("SELECT sum(m), max(until_s), max(name) FROM ({})", sum.replace("ORDER BY 3", ""));
+    let as_is = city.ask(&sql).await;
+    assert!(text.contains("867 m, 107.2 s") && as_is == ["867.0 | 107.2 | Simonkatu"], "{as_is:?}");
+    let within = blocks[1].trim().trim_end_matches(';');
+    assert_eq!(city.ask(within).await, told("| band |"));
+    let as_is = city.ask(&within.replace("scenario => 'kaivokatu-closed', ", "")).await;
+    assert!(text.contains("57, 249, 477 and 92"));
+    assert_eq!(as_is, ["60.0 | 57", "120.0 | 249", "180.0 | 477", "240.0 | 92"]);
 }
 
 /// Water on a street closes it for ways, too.
