@@ -69,7 +69,7 @@ impl Wanted {
     }
 }
 
-/// Parses SQL that must be one query, so that reading it can do nothing but read.
+/// Parses SQL that must be one query: what else a statement can be has no rows.
 pub(crate) fn query(sql: &str) -> Result<Statement> {
     let mut statements = twinlake_query::parse(sql)?;
     let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
