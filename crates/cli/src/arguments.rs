@@ -389,6 +389,9 @@ pub struct SimulateOptions {
     /// The scenario to run in (twins only)
     #[arg(long, value_name = "NAME")]
     pub scenario: Option<String>,
+    /// The twin model whose simulation is meant, if several have one of the operator
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
     /// The seed of the random numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

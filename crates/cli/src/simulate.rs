@@ -29,6 +29,9 @@ pub async fn run(settings: &Settings, options: &SimulateOptions) -> Result<()> {
                 let error = Error::config("--scenario works on the twins, not on --network");
                 return Err(WrongUse(error.with_help("leave out --network to run on the twins")).into());
             }
+            if options.model.is_some() {
+                return Err(WrongUse(Error::config("--model is of the twins, not of --network")).into());
+            }
             let role = result_table(&operator, options.table.as_deref()).map_err(WrongUse)?;
             let outcome = on_files(settings, options, network, parameters).await?;
             // Without a name the first output that this run gave: which there are depends on the operator's mode.
@@ -128,6 +131,7 @@ async fn on_twins(
     let run = simulations
         .submit(twinlake_twin::SimulationRequest {
             operator: options.operator.clone(),
+            model: options.model.clone(),
             scenario: options.scenario.clone(),
             seed: options.seed,
             parameters,

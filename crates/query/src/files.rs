@@ -77,10 +77,12 @@ pub(crate) struct FileAccess(pub(crate) bool);
 /// Refuses, in the words of a table that is a file, unless the session may read files of this machine. A session that does
 /// not say may not.
 pub fn may_read_file(session: &dyn Session, name: &str) -> Result<()> {
-    match session.config().get_extension::<FileAccess>() {
-        Some(access) if access.0 => Ok(()),
-        _ => Err(DataFusionError::External(Box::new(refusal(name)))),
-    }
+    if may_read_files(session) { Ok(()) } else { Err(DataFusionError::External(Box::new(refusal(name)))) }
+}
+
+/// Whether the session may read files of this machine.
+pub fn may_read_files(session: &dyn Session) -> bool {
+    session.config().get_extension::<FileAccess>().is_some_and(|access| access.0)
 }
 
 /// The table with its geometry columns marked as such.

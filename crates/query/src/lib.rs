@@ -51,7 +51,7 @@ mod worker;
 pub use arguments::Arguments;
 pub use engine::{Engine, EngineOptions, Extension};
 pub use error::to_error;
-pub use files::may_read_file;
+pub use files::{may_read_file, may_read_files};
 pub use lineage::column_lineage;
 pub use meta_schemas::{definitions_schema, lineage_schema, quality_schema, rejects_schema};
 pub use micro_batch::MicroBatches;

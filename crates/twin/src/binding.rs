@@ -1,10 +1,13 @@
 //! What a model says of its simulation, held against what the operator takes and gives.
 
+use std::collections::BTreeSet;
+
 use twinlake_contracts::{Error, TableShape, suggest};
 
 use crate::Twins;
 use crate::demand;
 use crate::model::{SimulationBinding, TwinModel};
+use crate::snapshot::{of_input, query};
 
 /// A mistake, and the text in the model's file that it is about.
 pub(crate) struct Mistake {
@@ -56,6 +59,50 @@ pub(crate) fn check(twins: &Twins, model: &TwinModel, binding: &SimulationBindin
         Some(other) => shares(twins, binding, other),
         None => takes_something(model, binding),
     }
+}
+
+/// Checks what a model has for operators that are asked: each of them is there, takes these inputs and parameters, and is named
+/// once; each input is one query.
+pub(crate) fn check_analyses(twins: &Twins, model: &TwinModel) -> Result<(), Mistake> {
+    let mut seen = BTreeSet::new();
+    for (analysis, operator) in
+        model.analyses.iter().flat_map(|it| it.operators.iter().map(move |op| (it, op)))
+    {
+        let spec = match twins.operators().get(operator) {
+            Ok(found) => found.describe(),
+            Err(error) => return Err(mistake(&format!("\"{operator}\""), Error::config(error.to_string()))),
+        };
+        if !seen.insert(operator) {
+            let message = format!("twin model '{}' says twice what {operator} takes", model.name);
+            return Err(mistake(
+                &format!("\"{operator}\""),
+                Error::config(message).with_help("name it in one [[analyses]]"),
+            ));
+        }
+        let roles = || spec.inputs.iter().map(|shape| shape.role);
+        for (role, sql) in &analysis.inputs {
+            if !roles().any(|known| known == role) {
+                let failed = unknown(format!("{operator} takes no table '{role}'"), role, roles());
+                return Err(Mistake { at: format!("{role} ="), ..failed });
+            }
+            query(sql).map_err(|error| mistake(&format!("{role} ="), of_input(&error, operator, role)))?;
+        }
+        let parameters = || spec.parameters.iter().map(|it| it.name);
+        if let Some(name) = analysis.parameters.keys().find(|name| !parameters().any(|known| known == *name))
+        {
+            let failed = unknown(format!("{operator} has no parameter '{name}'"), name, parameters());
+            return Err(Mistake { at: format!("{name} ="), ..failed });
+        }
+    }
+    if let Some(empty) = model.analyses.iter().find(|it| it.operators.is_empty() || it.inputs.is_empty()) {
+        let what = if empty.operators.is_empty() { "operators" } else { "inputs" };
+        let message = format!("an analysis of twin model '{}' names no {what}", model.name);
+        return Err(mistake(
+            what,
+            Error::config(message).with_help("give operators = [\"…\"] and [analyses.inputs]"),
+        ));
+    }
+    Ok(())
 }
 
 fn has_column(output: &TableShape, operator: &str, column: &str) -> Result<(), Mistake> {

@@ -166,11 +166,21 @@ pub(crate) fn rows_of(
     let spec = operators.get(operator)?.describe();
     let shape = output_shape(&spec, asked)?;
     let outcome = files.run(operators, operator, seed, parameters, &|_, _| true)?;
+    let way_out =
+        "give it more iterations or a wider tolerance; twinlake simulate shows what it has all the same";
+    rows_of_outcome(outcome, operator, shape, way_out)
+}
+
+/// The rows of one output of a run, in the columns that the operator describes. `way_out` is for a run that did not converge.
+pub(crate) fn rows_of_outcome(
+    outcome: Outcome,
+    operator: &str,
+    shape: &TableShape,
+    way_out: &str,
+) -> Result<RecordBatch> {
     if outcome.summary.get("converged") == Some(&serde_json::Value::Bool(false)) && shape.role != WARNINGS {
         let figures = serde_json::Value::Object(outcome.summary);
-        return Err(Error::config(format!("{operator} did not converge: {figures}")).with_help(
-            "give it more iterations or a wider tolerance; twinlake simulate shows what it has all the same",
-        ));
+        return Err(Error::config(format!("{operator} did not converge: {figures}")).with_help(way_out));
     }
     if !outcome.tables.contains_key(shape.role) {
         let given: Vec<&str> = outcome.tables.keys().map(String::as_str).collect();

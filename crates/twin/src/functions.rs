@@ -25,10 +25,10 @@ use crate::Twins;
 use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::result_schema;
 use crate::runs::{SimulationRequest, rows_sql};
-use crate::simulate_files;
 use crate::snapshot::session_in;
 use crate::table::TwinTable;
 use crate::view::through;
+use crate::{simulate_analysis, simulate_files};
 
 /// `twin_at(model, at [, known_at] [, scenario])`: the state of a model, or of `<model>_history`, in that tense.
 /// A null `at` is now; `known_at` and `scenario` that are not given are "all that is known" and "what really is".
@@ -61,10 +61,11 @@ impl TableFunctionImpl for TwinAt {
     }
 }
 
-/// `simulate(operator [, scenario] [, seed] [, as_of] [, table] [, parameter => value]…)`: the rows of the run. The run starts
-/// when rows are asked for, not when the query is planned or explained; an equal run is answered from its table. `table`
-/// names another output of the operator that a model keeps. With `network => 'file'` it runs on files instead: see
-/// [`crate::simulate_files`].
+/// `simulate(operator [, scenario] [, seed] [, as_of] [, table] [, model] [, parameter => value]…)`: the rows of the run. The run
+/// starts when rows are asked for, not when the query is planned or explained; an equal run is answered from its table. `table`
+/// names another output of the operator that a model keeps, `model` the model whose simulation is meant. With
+/// `role => 'SELECT …'` it answers a question and keeps nothing (see [`crate::simulate_analysis`]), with `network => 'file'` it
+/// runs on files (see [`crate::simulate_files`]).
 pub(crate) struct Simulate(pub(crate) Arc<Twins>);
 
 impl std::fmt::Debug for Simulate {
@@ -76,34 +77,45 @@ impl std::fmt::Debug for Simulate {
 impl TableFunctionImpl for Simulate {
     fn call_with_args(&self, arguments: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
         let mut given = Arguments::parse("simulate", arguments.exprs())?;
-        let own = ["operator", "scenario", "seed", "as_of", "table"];
-        given.name_positional(&own[..4])?;
+        given.name_positional(&OWN[..4])?;
         let Some(operator) = given.text("operator")? else {
             return plan_err!("simulate needs an operator, for example simulate('traffic_assignment')");
         };
-        if simulate_files::is_asked(&given)? {
-            return simulate_files::table(&self.0, &operator, &given, arguments.session());
+        let spec = self.0.operators().get(&operator).map_err(through)?.describe();
+        if simulate_files::is_asked(&given, &spec)? {
+            return simulate_files::table(&self.0, &spec, &given, arguments.session());
         }
-        let (mut model, mut binding) = self.0.simulation(&operator).map_err(through)?;
+        if simulate_analysis::is_asked(&self.0, &spec, &given)? {
+            return simulate_analysis::table(&self.0, &spec, &given, arguments.session());
+        }
+        let named = given.text("model")?;
+        let (mut model, mut binding) = self.0.simulation_of(&operator, named.as_deref()).map_err(through)?;
+        let owner = model.name.clone();
         if let Some(table) = given.text("table")?.filter(|table| *table != binding.output) {
             (model, binding) = self.0.sharer(&model.name, &operator, &table).map_err(through)?;
         }
-        let specs = Twins::simulations(&self.0).parameters(&operator).map_err(through)?;
-        let known: Vec<&str> = own.into_iter().chain(specs.iter().map(|spec| spec.name)).collect();
+        let specs = self.0.parameter_specs(&operator, Some(&owner)).map_err(through)?;
+        let roles = spec.inputs.iter().map(|shape| shape.role);
+        let known: Vec<&str> =
+            OWN.into_iter().chain(specs.iter().map(|spec| spec.name)).chain(roles).collect();
         given.only(&known)?;
         let seed = seed(&given)?;
         let scenario = given.text("scenario")?.filter(|name| !name.is_empty());
         if let Some(scenario) = &scenario {
             self.0.scenario(scenario).map_err(through)?;
         }
-        let parameters = parameters(&given, &own)?;
+        let parameters = parameters(&given, &OWN)?;
         let as_of_us = given.instant_us("as_of")?;
-        let request = SimulationRequest { operator, scenario, seed, parameters, as_of_us };
+        let request =
+            SimulationRequest { operator, model: Some(owner), scenario, seed, parameters, as_of_us };
         let schema = result_schema(&model, &binding);
         let stream = RunStream { twins: self.0.clone(), request, model, binding, schema: schema.clone() };
         Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(stream)])?))
     }
 }
+
+/// The arguments of a call on the twins that are neither inputs nor parameters of the operator.
+pub(crate) const OWN: [&str; 6] = ["operator", "scenario", "seed", "as_of", "table", "model"];
 
 /// The seed of a call, 0 if it names none.
 pub(crate) fn seed(given: &Arguments) -> Result<u64> {

@@ -251,7 +251,11 @@ impl Hindcast {
     async fn run(&self) -> twinlake_contracts::Result<(String, Vec<String>)> {
         let operator = self.binding.operator.as_str();
         let owner = self.binding.owner(&self.model.name);
-        let mut request = SimulationRequest { operator: operator.to_owned(), ..SimulationRequest::default() };
+        let mut request = SimulationRequest {
+            operator: operator.to_owned(),
+            model: Some(owner.to_owned()),
+            ..SimulationRequest::default()
+        };
         match &self.fork {
             Fork::Scenario(scenario) if !scenario.runs.is_empty() && scenario.member == 0 => {
                 let execution = self.twins.run_scenario(&scenario.name).await?;
@@ -273,9 +277,8 @@ impl Hindcast {
             Fork::Scenario(scenario) => request.scenario = Some(scenario.name.clone()),
             Fork::Instant(us) => request.as_of_us = Some(*us),
         }
-        let within = crate::runs::Within { twin: Some(owner.to_owned()), ..Default::default() };
         let simulations = self.twins.simulations();
-        let run_id = simulations.submit_within(request, within).await?;
+        let run_id = simulations.submit(request).await?;
         simulations.wait(&run_id).await?;
         Ok((run_id, Vec::new()))
     }

@@ -10,6 +10,7 @@
 //!   and records the run; from then on the twin shows them in that scenario. An equal run is not computed again.
 //! - `simulate(operator, network => 'file', …)` runs an operator on files of its field, as the reader `simulate` of pipelines
 //!   ([`SimulateSettings`]) and the command line do.
+//! - `simulate(operator, role => 'SELECT …', …)` answers a question over the twins in that tense and keeps nothing ([`Analysis`]).
 //! - A scenario may say what is run in it, in which order and variation; [`Twins::run_scenario`] runs it, `scenario_create`,
 //!   `scenario_drop`, `scenario_run` and `scenario_ensemble` do so in SQL. `hindcast(…)` scores what would have been said.
 //! - `twin_between(model, from, to)` gives every state that held in an interval, and for how long of it.
@@ -26,9 +27,11 @@
 //! shown in `simulated.rs`, one computation an equal run in `runs.rs`, the demand and its equations in
 //! [`demand`].
 
+mod analyses;
 mod asked;
 mod between;
 mod binding;
+mod bound;
 mod columns;
 pub mod demand;
 mod diff;
@@ -53,6 +56,7 @@ mod run_job;
 mod run_record;
 mod runs;
 mod scenario;
+mod simulate_analysis;
 mod simulate_files;
 mod simulate_reader;
 mod simulated;
@@ -66,6 +70,7 @@ mod view;
 mod views;
 mod ways;
 
+pub use analyses::Analysis;
 pub use events::{
     AnomalyMethod, AnomalyRule, Direction, EventRule, EventStep, Events, Season, SequenceStep, Severity,
 };

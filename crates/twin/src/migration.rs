@@ -79,6 +79,9 @@ pub fn changes(old: &TwinModel, new: &TwinModel) -> Vec<ModelChange> {
         }
         _ => {}
     }
+    named("analysis", &old.analyses_by_operator(), &new.analyses_by_operator(), &mut found, |analysis| {
+        json(&(&analysis.inputs, &analysis.parameters))
+    });
     named("view", &old.views, &new.views, &mut found, |view| json(&view.sql));
     found
 }

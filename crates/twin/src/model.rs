@@ -4,6 +4,7 @@
 //! bindings and the SQL-free parts of relations and simulations. Tables need not exist yet: a model whose table has
 //! no row is a twin without instances, not an error.
 
+use crate::analyses::Analysis;
 use crate::relation::Relation;
 use crate::views::ModelView;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -55,6 +56,9 @@ pub struct TwinModel {
     pub lifecycle: Option<Lifecycle>,
     /// What a simulation adds to the state.
     pub simulation: Option<SimulationBinding>,
+    /// What operators take from the twins when they are asked something that is kept nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub analyses: Vec<Analysis>,
     /// Questions over the twins that have a name: `twin.<model>_<view>`.
     #[serde(default)]
     pub views: IndexMap<String, ModelView>,

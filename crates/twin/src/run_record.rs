@@ -58,8 +58,8 @@ pub(crate) fn record(job: &Job, run: &Run) -> RunRecord {
     }
 }
 
-/// A run from the first row of `meta.runs` given.
-pub(crate) fn read_record(batch: &RecordBatch) -> Result<Run> {
+/// A run from the first row of `meta.runs` given, and the tables that it wrote, of which its own is the first until it is known.
+pub(crate) fn read_record(batch: &RecordBatch) -> Result<(Run, Vec<String>)> {
     let text = |name: &str| -> Result<Option<String>> {
         let column = columns::column(batch, "meta.runs", name, &DataType::Utf8)?;
         let strings = column.as_any().downcast_ref::<StringArray>();
@@ -72,7 +72,8 @@ pub(crate) fn read_record(batch: &RecordBatch) -> Result<Run> {
     let inputs = text("inputs")?.unwrap_or_default();
     let outputs: BTreeMap<String, u64> =
         serde_json::from_str(&text("outputs")?.unwrap_or_default()).map_err(damaged)?;
-    Ok(Run {
+    let tables: Vec<String> = outputs.into_keys().collect();
+    let run = Run {
         run_id: text("run_id")?.unwrap_or_default(),
         operator: text("name")?.unwrap_or_default(),
         scenario: text("scenario")?,
@@ -80,10 +81,11 @@ pub(crate) fn read_record(batch: &RecordBatch) -> Result<Run> {
         parameters: serde_json::from_str(&parameters).map_err(damaged)?,
         fingerprint: text("fingerprint")?.unwrap_or_default(),
         inputs: serde_json::from_str(&inputs).map_err(damaged)?,
-        table: outputs.into_keys().next().unwrap_or_default(),
+        table: tables.first().cloned().unwrap_or_default(),
         reused: true,
         summary: serde_json::from_str(&text("summary")?.unwrap_or_default()).map_err(damaged)?,
         rows: number("rows")? as u64,
         status: RunStatus::Succeeded,
-    })
+    };
+    Ok((run, tables))
 }

@@ -26,8 +26,9 @@ use twinlake_query::Tense;
 use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::{Job, result_schema};
 use crate::run_record::{SUCCEEDED, read_record};
-use crate::scenario::{Pins, hex};
+use crate::scenario::{Pins, Scenario, hex};
 use crate::simulated::RUN_ID;
+use crate::snapshot::Wanted;
 use crate::{Twins, demand, snapshot};
 
 /// How many shares of the machine there are: an operator that runs alone uses all cores for itself, a member of an ensemble one.
@@ -48,8 +49,6 @@ pub(crate) enum Share {
 /// What else decides a run that is a part of something larger.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Within {
-    /// The model whose binding is meant.
-    pub(crate) twin: Option<String>,
     /// Which runs it sees.
     pub(crate) pins: Option<Arc<Pins>>,
     /// How much of the machine it may have.
@@ -61,6 +60,8 @@ pub(crate) struct Within {
 pub struct SimulationRequest {
     /// The operator.
     pub operator: String,
+    /// The twin model whose simulation is meant, if several have one of the operator.
+    pub model: Option<String>,
     /// The scenario; `None`: the city as it is.
     pub scenario: Option<String>,
     /// The seed of operators that draw random numbers.
@@ -167,11 +168,6 @@ impl Simulations {
         Self { twins }
     }
 
-    /// The parameters that `operator` takes here: its own, and those of the demand that is made for it.
-    pub fn parameters(&self, operator: &str) -> Result<Vec<ParameterSpec>> {
-        self.twins.parameter_specs(operator, None)
-    }
-
     /// Asks for a run: freezes the snapshot and, unless an equal run is there or under way, starts the operator.
     /// Returns the run's identifier.
     pub async fn submit(&self, request: SimulationRequest) -> Result<String> {
@@ -184,8 +180,7 @@ impl Simulations {
         mut request: SimulationRequest,
         within: Within,
     ) -> Result<String> {
-        let twin = within.twin.as_deref();
-        let (model, binding) = self.twins.simulation_of(&request.operator, twin)?;
+        let (model, binding) = self.twins.simulation_of(&request.operator, request.model.as_deref())?;
         let named = request.scenario.as_deref().filter(|name| !name.is_empty());
         let scenario = named.map(|name| self.twins.scenario(name)).transpose()?;
         if let Some(scenario) = &scenario {
@@ -193,11 +188,13 @@ impl Simulations {
             given.append(&mut request.parameters);
             request.parameters = given;
         }
-        let parameters = resolve(&self.twins.parameter_specs(&request.operator, twin)?, &request)?;
-        let (tense, instant_us) = self.instant(&request)?;
+        let specs = self.twins.parameter_specs(&request.operator, request.model.as_deref())?;
+        let parameters = resolve(&specs, &request.operator, &request.parameters)?;
+        let (tense, instant_us) = instant(scenario.as_deref(), request.as_of_us)?;
         let horizon_s = scenario.as_ref().and_then(|scenario| scenario.horizon_s);
         let pins = within.pins.as_ref();
-        let mut frozen = snapshot::freeze(&self.twins, &binding, &tense, &parameters, pins).await?;
+        let wanted = Wanted::bound(&self.twins, &binding);
+        let mut frozen = snapshot::freeze(&self.twins, &wanted, &tense, &parameters, pins).await?;
         if let Some(member) = scenario.as_ref().filter(|scenario| scenario.member > 0) {
             // What the run says of itself is in its summary.
             frozen.told.insert("member".to_owned(), member.member.into());
@@ -210,6 +207,8 @@ impl Simulations {
         } else {
             version.to_owned()
         };
+        // Of several models that take the same, each keeps its own.
+        request.model = self.twins.is_bound_twice(&request.operator).then(|| model.name.clone());
         let fingerprint =
             fingerprint(&request, &version, &parameters, (instant_us, horizon_s), &frozen.snapshot)?;
         let run_id = format!("{}-{}", request.operator.replace('_', "-"), &fingerprint[..16]);
@@ -308,7 +307,7 @@ impl Simulations {
 
     /// The SQL that gives a run's rows, in the order of the twin's key.
     pub fn result_sql(&self, run: &Run) -> Result<String> {
-        let (model, binding) = self.twins.simulation(&run.operator)?;
+        let (model, binding) = self.twins.simulation_in(&run.operator, &[&run.table])?;
         Ok(rows_sql(&model, &binding, &run.run_id))
     }
 
@@ -324,23 +323,6 @@ impl Simulations {
         runs.keys().cloned().collect()
     }
 
-    /// The tense of the snapshot, and the instant that its results hold from.
-    fn instant(&self, request: &SimulationRequest) -> Result<(Tense, Option<i64>)> {
-        let named = request.scenario.as_deref().filter(|name| !name.is_empty());
-        let scenario = named.map(|name| self.twins.scenario(name)).transpose()?;
-        let fork = scenario.as_ref().and_then(|scenario| scenario.fork_at_us);
-        if let (Some(fork), Some(as_of)) = (fork, request.as_of_us)
-            && fork != as_of
-        {
-            return Err(Error::config("the scenario forks at another instant than as_of")
-                .with_help("leave as_of away: a scenario is simulated from its fork"));
-        }
-        let as_of_us = fork.or(request.as_of_us);
-        let known_at_us = scenario.as_ref().and_then(|scenario| scenario.fork_known_at_us);
-        let scenario = scenario.map(|scenario| scenario.name.clone());
-        Ok((Tense { as_of_us, known_at_us, scenario }, as_of_us))
-    }
-
     /// The run as `meta.runs` has it, if it succeeded.
     async fn recorded(&self, run_id: &str) -> Result<Option<Run>> {
         let session = snapshot::session_in(&self.twins, &Tense::default()).await?;
@@ -350,15 +332,31 @@ impl Simulations {
             run_id.replace('\'', "''")
         );
         let batches = session.collect(&sql).await?;
-        let mut found = batches.iter().find(|batch| batch.num_rows() > 0).map(read_record).transpose()?;
-        if let Some(run) = &mut found
-            && let Ok((_, binding)) = self.twins.simulation(&run.operator)
-        {
-            // Of several tables that a run wrote, its own.
-            run.table = binding.table.to_string();
-        }
-        Ok(found)
+        let found = batches.iter().find(|batch| batch.num_rows() > 0).map(read_record).transpose()?;
+        Ok(found.map(|(mut run, tables)| {
+            let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+            if let Ok((_, binding)) = self.twins.simulation_in(&run.operator, &tables) {
+                // Of several tables that a run wrote, its own.
+                run.table = binding.table.to_string();
+            }
+            run
+        }))
     }
+}
+
+/// The tense of a snapshot, and the instant that its results hold from.
+pub(crate) fn instant(scenario: Option<&Scenario>, as_of_us: Option<i64>) -> Result<(Tense, Option<i64>)> {
+    let fork = scenario.and_then(|scenario| scenario.fork_at_us);
+    if let (Some(fork), Some(as_of)) = (fork, as_of_us)
+        && fork != as_of
+    {
+        return Err(Error::config("the scenario forks at another instant than as_of")
+            .with_help("leave as_of away: a scenario is simulated from its fork"));
+    }
+    let as_of_us = fork.or(as_of_us);
+    let known_at_us = scenario.and_then(|scenario| scenario.fork_known_at_us);
+    let scenario = scenario.map(|scenario| scenario.name.clone());
+    Ok((Tense { as_of_us, known_at_us, scenario }, as_of_us))
 }
 
 /// The SQL that gives the rows that a run added to a model, in the order of its key.
@@ -375,18 +373,18 @@ pub(crate) fn rows_sql(model: &TwinModel, binding: &SimulationBinding, run_id: &
 }
 
 /// All parameters with their defaults; an unknown name is an error with a suggestion.
-fn resolve(specs: &[ParameterSpec], request: &SimulationRequest) -> Result<Parameters> {
-    for name in request.parameters.keys() {
+pub(crate) fn resolve(specs: &[ParameterSpec], operator: &str, given: &Parameters) -> Result<Parameters> {
+    for name in given.keys() {
         if !specs.iter().any(|spec| spec.name == name) {
             let known: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
-            let failed = Error::config(format!("{} has no parameter '{name}'", request.operator));
+            let failed = Error::config(format!("{operator} has no parameter '{name}'"));
             return Err(match suggest(name, known.iter().copied()) {
                 Some(near) => failed.with_help(format!("did you mean '{near}'?")),
                 None => failed.with_help(format!("known: {}", known.join(", "))),
             });
         }
     }
-    let value = |spec: &ParameterSpec| request.parameters.get(spec.name).unwrap_or(&spec.default).clone();
+    let value = |spec: &ParameterSpec| given.get(spec.name).unwrap_or(&spec.default).clone();
     Ok(specs.iter().map(|spec| (spec.name.to_owned(), value(spec))).collect())
 }
 
@@ -409,12 +407,15 @@ fn fingerprint(
     if let Some(horizon_s) = horizon_s {
         hasher.update(format!("until {horizon_s} s later\n"));
     }
+    if let Some(model) = &request.model {
+        hasher.update(format!("for {model}\n"));
+    }
     snapshot::hash(snapshot, &mut hasher)?;
     Ok(hex(&hasher.finalize()))
 }
 
 /// From the instant as far as the future reaches; an instant alone, if it does not.
-fn horizon(instant_us: Option<i64>, horizon_s: Option<f64>) -> Horizon {
+pub(crate) fn horizon(instant_us: Option<i64>, horizon_s: Option<f64>) -> Horizon {
     let from_us = instant_us.unwrap_or_default();
     let length_us = horizon_s.map_or(0, |seconds| (seconds * 1e6).round() as i64);
     Horizon { from_us, to_us: from_us.saturating_add(length_us) }

@@ -17,7 +17,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::TryFutureExt;
-use twinlake_contracts::{Error, Parameters};
+use twinlake_contracts::{Error, OperatorSpec, Parameters};
 use twinlake_query::{Arguments, may_read_file};
 
 use crate::Twins;
@@ -28,13 +28,14 @@ use crate::view::through;
 /// The arguments of a call on files that are not the operator's parameters.
 const OWN: [&str; 6] = ["operator", "network", "demand", "inputs", "table", "seed"];
 
-/// Whether a call names files.
-pub(crate) fn is_asked(given: &Arguments) -> Result<bool> {
+/// Whether a call names files. Without a network, a name that is also an input of the operator is that input.
+pub(crate) fn is_asked(given: &Arguments, spec: &OperatorSpec) -> Result<bool> {
     if given.get("network").is_some() {
         return Ok(true);
     }
     for name in ["demand", "inputs"] {
-        if given.get(name).is_some() {
+        let is_input = spec.inputs.iter().any(|shape| shape.role == name);
+        if given.get(name).is_some() && !is_input {
             return plan_err!("simulate: '{name}' needs network => 'file'");
         }
     }
@@ -44,12 +45,11 @@ pub(crate) fn is_asked(given: &Arguments) -> Result<bool> {
 /// The table of a call on files.
 pub(crate) fn table(
     twins: &Arc<Twins>,
-    operator: &str,
+    spec: &OperatorSpec,
     given: &Arguments,
     session: &dyn Session,
 ) -> Result<Arc<dyn TableProvider>> {
-    let spec = twins.operators().get(operator).map_err(through)?.describe();
-    for name in ["scenario", "as_of"] {
+    for name in ["scenario", "as_of", "model"] {
         if given.get(name).is_some() {
             return plan_err!("simulate: '{name}' is for runs on the twins, leave out 'network' or '{name}'");
         }
@@ -66,10 +66,10 @@ pub(crate) fn table(
         may_read_file(session, &file.display().to_string())?;
     }
     let asked = given.text("table")?;
-    let schema = output_schema(output_shape(&spec, asked.as_deref()).map_err(through)?).map_err(through)?;
+    let schema = output_schema(output_shape(spec, asked.as_deref()).map_err(through)?).map_err(through)?;
     let run = FileRun {
         twins: twins.clone(),
-        operator: operator.to_owned(),
+        operator: spec.name.to_owned(),
         files,
         asked,
         seed: seed(given)?,

@@ -10,6 +10,9 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{self, SetExpr};
+use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
 use twinlake_contracts::{Error, Parameters, Result, Snapshot, TableName, format_us};
 use twinlake_query::{Session, SessionSettings, Tense};
@@ -32,10 +35,70 @@ pub(crate) struct Frozen {
     pub(crate) told: serde_json::Map<String, serde_json::Value>,
 }
 
+/// What an operator is given.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) operator: String,
+    /// Role → SQL.
+    pub(crate) inputs: IndexMap<String, String>,
+    pub(crate) demand: Option<DemandBinding>,
+    /// Tables that are no input, though twins show them: what its earlier runs have said.
+    pub(crate) earlier: Vec<TableName>,
+    /// Whether the SQL may read files of this machine.
+    pub(crate) local_files: bool,
+}
+
+impl Wanted {
+    /// What a model's simulation takes.
+    pub(crate) fn bound(twins: &Twins, binding: &SimulationBinding) -> Self {
+        Self {
+            operator: binding.operator.clone(),
+            inputs: binding.inputs.clone(),
+            demand: binding.demand.clone(),
+            earlier: twins.result_tables(binding),
+            local_files: false,
+        }
+    }
+
+    /// Plans the SQL of a role and runs nothing: a mistake is told with the role's name.
+    pub(crate) async fn plan(&self, twins: &Twins, role: &str, tense: &Tense) -> Result<()> {
+        let Some(sql) = self.inputs.get(role) else { return Ok(()) };
+        let session = session_with(twins, tense, self.local_files).await?;
+        let planned = async { session.plan(query(sql)?).await }.await;
+        planned.map(|_| ()).map_err(|error| of_input(&error, &self.operator, role))
+    }
+}
+
+/// Parses SQL that must be one query: what else a statement can be has no rows.
+pub(crate) fn query(sql: &str) -> Result<Statement> {
+    let mut statements = twinlake_query::parse(sql)?;
+    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
+        return Err(Error::config("it must be one statement").with_help(QUERY));
+    };
+    let is_query = match &statement {
+        Statement::Statement(inner) => match inner.as_ref() {
+            ast::Statement::Query(query) => !matches!(
+                query.body.as_ref(),
+                SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
+            ),
+            _ => false,
+        },
+        _ => false,
+    };
+    if is_query {
+        return Ok(statement);
+    }
+    let word = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
+    Err(Error::config(format!("only a query has rows, {word} is none")).with_help(QUERY))
+}
+
+/// What to write in place of what is no query.
+const QUERY: &str = "write SELECT …";
+
 /// Reads the inputs of an operator in one tense, and makes its demand.
 pub(crate) async fn freeze(
     twins: &Twins,
-    binding: &SimulationBinding,
+    wanted: &Wanted,
     tense: &Tense,
     parameters: &Parameters,
     pins: Option<&Arc<Pins>>,
@@ -45,20 +108,20 @@ pub(crate) async fn freeze(
     for _ in 0..ATTEMPTS {
         let mut names = BTreeSet::new();
         let mut tables = BTreeMap::new();
-        let session = session_in(twins, tense).await?;
+        let session = session_with(twins, tense, wanted.local_files).await?;
         if let Some(pins) = pins {
             session.context().state_ref().write().config_mut().set_extension(Arc::clone(pins));
         }
-        for (role, sql) in &binding.inputs {
+        for (role, sql) in &wanted.inputs {
             let rows = read(twins, &session, sql, &mut names).await;
-            let rows = rows.map_err(|error| of_input(&error, &binding.operator, role))?;
+            let rows = rows.map_err(|error| of_input(&error, &wanted.operator, role))?;
             tables.insert(role.clone(), rows);
         }
         // What its earlier runs have said is no input.
-        for earlier in twins.result_tables(binding) {
-            names.remove(&earlier);
+        for earlier in &wanted.earlier {
+            names.remove(earlier);
         }
-        let wanted = match &binding.demand {
+        let demanded = match &wanted.demand {
             None => None,
             Some(demand) => {
                 let base = session_in(twins, &without_scenario).await?;
@@ -78,8 +141,8 @@ pub(crate) async fn freeze(
             continue;
         }
         let mut made = serde_json::Map::new();
-        if let (Some(wanted), Some(demand)) = (wanted, &binding.demand) {
-            let (table, summary) = make(wanted, demand, parameters.clone()).await?;
+        if let (Some(demanded), Some(demand)) = (demanded, &wanted.demand) {
+            let (table, summary) = make(demanded, demand, parameters.clone()).await?;
             tables.insert(demand.role.clone(), table);
             made = summary;
         }
@@ -110,7 +173,12 @@ async fn make(
 
 /// A session of the engine in that tense.
 pub(crate) async fn session_in(twins: &Twins, tense: &Tense) -> Result<Session> {
-    let session = twins.engine()?.session(SessionSettings::default())?;
+    session_with(twins, tense, false).await
+}
+
+/// As [`session_in`], where SQL may read files of this machine or not.
+async fn session_with(twins: &Twins, tense: &Tense, local_files: bool) -> Result<Session> {
+    let session = twins.engine()?.session(SessionSettings { local_files })?;
     let instant = |us: Option<i64>| us.map(format_us);
     let settings = [
         ("as_of", instant(tense.as_of_us)),
@@ -126,11 +194,16 @@ pub(crate) async fn session_in(twins: &Twins, tense: &Tense) -> Result<Session> 
 }
 
 /// Says whose input failed.
-fn of_input(error: &Error, operator: &str, role: &str) -> Error {
+pub(crate) fn of_input(error: &Error, operator: &str, role: &str) -> Error {
+    let whose = format!("the input '{role}' of {operator}");
     match error {
+        // What its SQL names is the author's to say, not the caller's of the operator.
+        Error::NotFound { .. } => Error::config(format!("{whose}: {error}")),
+        Error::Data { reason, message } => {
+            Error::Data { reason: reason.clone(), message: format!("{whose}: {message}") }
+        }
         Error::Config(known) => {
-            let said = format!("the input '{role}' of {operator}: {}", known.message);
-            let failed = Error::config(said);
+            let failed = Error::config(format!("{whose}: {}", known.message));
             match &known.help {
                 Some(help) => failed.with_help(help.clone()),
                 None => failed,
@@ -147,7 +220,7 @@ async fn read(
     sql: &str,
     names: &mut BTreeSet<TableName>,
 ) -> Result<RecordBatch> {
-    let frame: DataFrame = session.sql(sql).await?;
+    let frame: DataFrame = session.statement(query(sql)?).await?;
     names.extend(tables_of(twins, frame.logical_plan()));
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let batches = frame.collect().await.map_err(|error| session.error(error))?;

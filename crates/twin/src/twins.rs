@@ -14,9 +14,7 @@ use datafusion::logical_expr::{LogicalPlanBuilder, SortExpr};
 use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 use tokio::sync::Mutex;
-use twinlake_contracts::{
-    Error, OperatorRegistry, ParameterSpec, Result, TableName, TomlFile, format_us, suggest,
-};
+use twinlake_contracts::{Error, OperatorRegistry, Place, Result, TableName, TomlFile, format_us};
 use twinlake_lake::Lake;
 use twinlake_query::{CATALOG, Engine, Extension, SessionSettings, Tense};
 
@@ -30,7 +28,7 @@ use crate::functions::{Simulate, TwinAt};
 use crate::hindcast;
 use crate::live::{Live, PresentBegun};
 use crate::meta::MetaTable;
-use crate::model::{PropertyType, RELATIONS, SimulationBinding, TwinModel};
+use crate::model::{PropertyType, RELATIONS, TwinModel};
 use crate::nearest::Targets;
 use crate::point::Chain;
 use crate::runs::{RunTable, Simulations};
@@ -48,7 +46,7 @@ pub struct Twins {
     /// Weak: the engine holds the twins as its extension.
     engine: Weak<Engine>,
     lake: Arc<Lake>,
-    models: BTreeMap<String, Arc<TwinModel>>,
+    pub(crate) models: BTreeMap<String, Arc<TwinModel>>,
     /// The scenarios, and what was run of them.
     pub(crate) known: Known,
     operators: OperatorRegistry,
@@ -126,6 +124,10 @@ impl Twins {
                 binding::check(&twins, model, simulation)
                     .map_err(|mistake| placed(mistake.error, vec![&mistake.at]))?;
             }
+            binding::check_analyses(&twins, model).map_err(|mistake| match files.get(name) {
+                Some(file) => mistake.error.at(place_below(file, "[[analyses]]", &mistake.at)),
+                None => mistake.error,
+            })?;
             twins.check(&View::default(), model).map_err(|error| {
                 let derived = model.properties.values().filter_map(|property| property.sql.as_deref());
                 let edges = model.relations.values();
@@ -277,93 +279,6 @@ impl Twins {
         &self.runs
     }
 
-    /// The models that keep another output of the runs bound to `model`, by name.
-    pub(crate) fn sharers(&self, model: &str) -> Vec<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        let shares = |binding: &&SimulationBinding| binding.with_model.as_deref() == Some(model);
-        let bound = self.models.values().filter_map(|model| {
-            let binding = model.simulation.as_ref().filter(shares)?;
-            Some((model.clone(), Arc::new(binding.clone())))
-        });
-        bound.collect()
-    }
-
-    /// All tables that the runs of a binding land in.
-    pub(crate) fn result_tables(&self, binding: &SimulationBinding) -> Vec<TableName> {
-        let own = self.models.values().find(|model| {
-            model.simulation.as_ref().is_some_and(|simulation| simulation.table == binding.table)
-        });
-        let shared = own.map(|model| self.sharers(&model.name)).unwrap_or_default();
-        shared.into_iter().map(|(_, other)| other.table.clone()).chain([binding.table.clone()]).collect()
-    }
-
-    /// The model that keeps that output of the runs bound to `model`.
-    pub(crate) fn sharer(
-        &self,
-        model: &str,
-        operator: &str,
-        output: &str,
-    ) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        let all = self.sharers(model);
-        let known: Vec<&str> = all.iter().map(|(_, binding)| binding.output.as_str()).collect();
-        let found = all.iter().find(|(_, binding)| binding.output == output);
-        found.cloned().ok_or_else(|| {
-            let message = format!("no twin model keeps the table '{output}' of {operator}");
-            Error::config(message).with_help(match suggest(output, known.iter().copied()) {
-                Some(near) => format!("did you mean '{near}'?"),
-                None if known.is_empty() => "leave out 'table'".to_owned(),
-                None => format!("beside its own it has {}", known.join(", ")),
-            })
-        })
-    }
-
-    /// The model that an operator is bound to, and the binding that says what it takes.
-    pub(crate) fn simulation(&self, operator: &str) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        self.simulation_of(operator, None)
-    }
-
-    /// The model that an operator is bound to, and the binding; of several the first, or that of `twin`.
-    pub(crate) fn simulation_of(
-        &self,
-        operator: &str,
-        twin: Option<&str>,
-    ) -> Result<(Arc<TwinModel>, Arc<SimulationBinding>)> {
-        if let Some(twin) = twin {
-            self.model(twin)?;
-        }
-        let bound = self.models.values().find_map(|model| {
-            let own =
-                |binding: &&SimulationBinding| binding.operator == operator && binding.with_model.is_none();
-            let binding = model.simulation.as_ref().filter(own)?;
-            let meant = twin.is_none_or(|twin| twin == model.name);
-            meant.then(|| (model.clone(), Arc::new(binding.clone())))
-        });
-        bound.ok_or_else(|| {
-            let known = self.models.values().filter_map(|model| model.simulation.as_ref());
-            let known: Vec<&str> = known.map(|binding| binding.operator.as_str()).collect();
-            match twin {
-                Some(twin) if known.contains(&operator) => {
-                    Error::config(format!("twin model '{twin}' is not bound to {operator}"))
-                }
-                _ => Error::not_found("operator", operator, known),
-            }
-        })
-    }
-
-    /// The parameters that an operator takes here: its own, and those of the demand that is made for it.
-    pub(crate) fn parameter_specs(&self, operator: &str, twin: Option<&str>) -> Result<Vec<ParameterSpec>> {
-        let (_, binding) = self.simulation_of(operator, twin)?;
-        let mut specs = self.operators.get(operator)?.describe().parameters;
-        if binding.demand.is_some() {
-            specs.extend(crate::demand::parameters());
-        }
-        for spec in &mut specs {
-            if let Some(given) = binding.parameters.get(spec.name) {
-                spec.default = given.clone();
-            }
-        }
-        Ok(specs)
-    }
-
     /// `<model>` or `<model>_history` as a model and whether it is its history.
     pub(crate) fn table_model(&self, table: &str) -> Result<(Arc<TwinModel>, bool)> {
         match table.strip_suffix("_history") {
@@ -431,6 +346,15 @@ impl Twins {
         let made = Arc::new(made);
         cache.insert(model.name.clone(), (stamp, made.clone()));
         Ok(Some(made))
+    }
+}
+
+/// The place of a text below a header; of the header, if it is not there.
+fn place_below(file: &TomlFile, header: &str, text: &str) -> Place {
+    let Some(from) = file.text().find(header) else { return file.locate(text) };
+    match file.text()[from..].find(text) {
+        Some(at) => file.place_at(from + at..from + at + text.len()),
+        None => file.locate(header),
     }
 }
 

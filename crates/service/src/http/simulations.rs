@@ -27,6 +27,8 @@ use crate::json::{Column, RowStyle};
 pub(crate) struct SimulationBody {
     /// The operator.
     operator: String,
+    /// The twin model whose simulation is meant, if several have one of the operator.
+    model: Option<String>,
     /// The scenario; the city as it is, if absent.
     scenario: Option<String>,
     /// The seed of operators that draw random numbers; 0, if absent.
@@ -170,6 +172,7 @@ pub(crate) async fn submit(
     let simulations = app.twins.simulations();
     let request = SimulationRequest {
         operator: body.operator,
+        model: body.model,
         scenario: body.scenario,
         seed: body.seed,
         parameters: body.parameters,

@@ -377,12 +377,13 @@ pub(super) async fn run_member(
         };
         let request = SimulationRequest {
             operator: run.operator.clone(),
+            model: run.twin.clone(),
             scenario: Some(member.name.clone()),
             seed,
             parameters,
             ..SimulationRequest::default()
         };
-        let within = Within { twin: run.twin.clone(), pins: Some(Arc::new(pins.clone())), share };
+        let within = Within { pins: Some(Arc::new(pins.clone())), share };
         let simulations = twins.simulations();
         let ended = async {
             let run_id = simulations.submit_within(request, within).await?;

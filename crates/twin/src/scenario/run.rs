@@ -42,7 +42,7 @@ impl Scenario {
         }
         let ensemble = self.ensemble.as_ref().filter(|ensemble| number <= ensemble.members)?;
         let whole = |operator: &str, parameter: &str| {
-            let specs = twins.parameter_specs(operator, None).unwrap_or_default();
+            let specs = twins.any_parameter_specs(operator).unwrap_or_default();
             specs.iter().any(|spec| spec.name == parameter && is_whole(spec))
         };
         Some(Self {
@@ -55,10 +55,14 @@ impl Scenario {
 
     /// Holds runs, parameters and distributions against the operators that there are.
     pub(crate) fn check_runs(&self, source: &TomlFile, twins: &Twins) -> Result<()> {
-        let known = |operator: &str, twin: Option<&str>, names: &mut dyn Iterator<Item = &String>| {
+        let known = |operator: &str, run: Option<&ScenarioRun>, names: &mut dyn Iterator<Item = &String>| {
             let quoted = format!("\"{operator}\"");
             let at = if source.text().contains(&quoted) { quoted.as_str() } else { operator };
-            let specs = twins.parameter_specs(operator, twin).map_err(|error| placed(source, error, at))?;
+            let specs = match run {
+                Some(run) => twins.parameter_specs(operator, run.twin.as_deref()),
+                None => twins.any_parameter_specs(operator),
+            };
+            let specs = specs.map_err(|error| placed(source, error, at))?;
             for name in names {
                 if specs.iter().any(|spec| spec.name == name) {
                     continue;
@@ -73,7 +77,7 @@ impl Scenario {
             Ok(())
         };
         for run in &self.runs {
-            known(&run.operator, run.twin.as_deref(), &mut run.parameters.keys())?;
+            known(&run.operator, Some(run), &mut run.parameters.keys())?;
         }
         for (operator, parameters) in &self.parameters {
             known(operator, None, &mut parameters.keys())?;

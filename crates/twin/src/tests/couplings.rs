@@ -18,7 +18,7 @@ fn folder(path: &str) -> Vec<(String, String)> {
 
 impl City {
     /// The shipped models and scenarios over the shipped maps and networks.
-    async fn shipped() -> Self {
+    pub(super) async fn shipped() -> Self {
         let city = Self::with(folder("schemas/twins"), folder("scenarios")).await;
         for name in ["helsinki-map", "helsinki-networks", "factory-map"] {
             let file = shipped(&format!("pipelines/{name}.toml"));

@@ -120,7 +120,7 @@ async fn runs_see_what_came_before_them_and_nothing_else() {
     let alone = "SELECT count(flow_vph) FROM twin_at('evening', NULL, scenario => 'chain')";
     city.twins.create_scenario(None, &chain(50.0)).await.unwrap();
     assert_eq!(city.ask(alone).await, ["0"]);
-    city.rows("SELECT * FROM simulate('traffic_assignment', scenario => 'chain')").await;
+    city.rows("SELECT * FROM simulate('traffic_assignment', model => 'evening', scenario => 'chain')").await;
     assert_eq!(city.ask(alone).await, ["8"]);
     let run = |trips: f64| {
         let twins = Arc::clone(&city.twins);
@@ -146,7 +146,7 @@ async fn runs_see_what_came_before_them_and_nothing_else() {
     assert_eq!((city.ask(evening).await, city.ask(road).await), shown);
     // What is run beside it does not show in it.
     city.rows(
-        "SELECT * FROM simulate('traffic_assignment', scenario => 'chain', demand_trips_vph => 3000.0)",
+        "SELECT * FROM simulate('traffic_assignment', model => 'evening', scenario => 'chain', demand_trips_vph => 3000.0)",
     )
     .await;
     assert_eq!((city.ask(evening).await, city.ask(road).await), shown);

@@ -1,5 +1,6 @@
 //! Tests over a real lake in a temporary folder, asked in SQL as users ask.
 
+mod analyses;
 mod couplings;
 mod definitions;
 mod events;
