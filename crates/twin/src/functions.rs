@@ -24,8 +24,8 @@ use twinlake_query::{Arguments, Tense};
 use crate::Twins;
 use crate::model::{SimulationBinding, TwinModel};
 use crate::run_job::result_schema;
-use crate::runs::{SimulationRequest, rows_sql};
-use crate::snapshot::session_in;
+use crate::runs::{SimulationRequest, Within, rows_sql};
+use crate::snapshot::{depth, session_in};
 use crate::table::TwinTable;
 use crate::view::through;
 use crate::{simulate_analysis, simulate_files};
@@ -109,7 +109,10 @@ impl TableFunctionImpl for Simulate {
         let request =
             SimulationRequest { operator, model: Some(owner), scenario, seed, parameters, as_of_us };
         let schema = result_schema(&model, &binding);
-        let stream = RunStream { twins: self.0.clone(), request, model, binding, schema: schema.clone() };
+        let within =
+            Within { depth: depth(arguments.session(), spec.name).map_err(through)?, ..Within::default() };
+        let stream =
+            RunStream { twins: self.0.clone(), request, within, model, binding, schema: schema.clone() };
         Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(stream)])?))
     }
 }
@@ -160,6 +163,7 @@ fn parameter(name: &str, value: &ScalarValue) -> Result<Value> {
 struct RunStream {
     twins: Arc<Twins>,
     request: SimulationRequest,
+    within: Within,
     /// Whose rows are shown.
     model: Arc<TwinModel>,
     binding: Arc<SimulationBinding>,
@@ -180,9 +184,10 @@ impl PartitionStream for RunStream {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (twins, request, schema) = (self.twins.clone(), self.request.clone(), self.schema.clone());
         let (model, binding) = (self.model.clone(), self.binding.clone());
+        let within = self.within.clone();
         let rows = async move {
             let simulations = Twins::simulations(&twins);
-            let run_id = simulations.submit(request).await?;
+            let run_id = simulations.submit_within(request, within).await?;
             let run = simulations.wait(&run_id).await?;
             let session = session_in(&twins, &Tense::default()).await?;
             session.execute(&rows_sql(&model, &binding, &run.run_id)).await

@@ -53,6 +53,8 @@ pub(crate) struct Within {
     pub(crate) pins: Option<Arc<Pins>>,
     /// How much of the machine it may have.
     pub(crate) share: Share,
+    /// How many operators wait for it, whose inputs it is a part of.
+    pub(crate) depth: usize,
 }
 
 /// What is asked for.
@@ -157,6 +159,9 @@ impl Default for RunTable {
     }
 }
 
+/// Runs that a process keeps in mind; beyond them it forgets those that are finished and that nobody waits for.
+const REMEMBERED: usize = 10_000;
+
 /// Runs simulations: submit, look, wait. Cheap to clone.
 #[derive(Clone)]
 pub struct Simulations {
@@ -193,7 +198,7 @@ impl Simulations {
         let (tense, instant_us) = instant(scenario.as_deref(), request.as_of_us)?;
         let horizon_s = scenario.as_ref().and_then(|scenario| scenario.horizon_s);
         let pins = within.pins.as_ref();
-        let wanted = Wanted::bound(&self.twins, &binding);
+        let wanted = Wanted { depth: within.depth, ..Wanted::bound(&self.twins, &binding) };
         let mut frozen = snapshot::freeze(&self.twins, &wanted, &tense, &parameters, pins).await?;
         if let Some(member) = scenario.as_ref().filter(|scenario| scenario.member > 0) {
             // What the run says of itself is in its summary.
@@ -238,6 +243,10 @@ impl Simulations {
             let there = recorded.is_some();
             let sender = watch::Sender::new(recorded.unwrap_or(run));
             let cancelled = Arc::new(AtomicBool::new(false));
+            if runs.len() >= REMEMBERED {
+                // What succeeded is in `meta.runs`.
+                runs.retain(|_, known| !known.run.borrow().is_finished() || known.run.receiver_count() > 0);
+            }
             runs.insert(run_id.clone(), Entry { run: sender.clone(), cancelled: cancelled.clone() });
             if there {
                 return Ok(run_id);

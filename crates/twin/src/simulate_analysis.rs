@@ -26,7 +26,7 @@ use crate::effect::Effect;
 use crate::field_files::{output_schema, output_shape, rows_of_outcome};
 use crate::functions::{OWN, parameters, seed};
 use crate::runs::{horizon, instant, resolve};
-use crate::snapshot::{Wanted, freeze, of_input, query};
+use crate::snapshot::{Wanted, depth, freeze, of_input, query};
 use crate::view::through;
 
 /// What to do about a run that did not converge.
@@ -59,6 +59,7 @@ fn inputs(
         demand: said.and_then(|said| said.demand.clone()),
         earlier: Vec::new(),
         local_files: may_read_files(session),
+        depth: depth(session, spec.name).map_err(through)?,
     };
     let is_input = |name: &str| spec.inputs.iter().any(|shape| shape.role == name);
     let mut asked = Vec::new();

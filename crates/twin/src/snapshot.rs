@@ -46,6 +46,24 @@ pub(crate) struct Wanted {
     pub(crate) earlier: Vec<TableName>,
     /// Whether the SQL may read files of this machine.
     pub(crate) local_files: bool,
+    /// How many operators wait for this one, whose inputs it is a part of.
+    pub(crate) depth: usize,
+}
+
+/// How many operators wait for what a session asks.
+struct Depth(usize);
+
+/// Operators that ask operators, one through the other, at most.
+const DEEPEST: usize = 8;
+
+/// How many operators wait for what `session` asks; an error where it is so many that they must be asking themselves.
+pub(crate) fn depth(session: &dyn datafusion::catalog::Session, operator: &str) -> Result<usize> {
+    let depth = session.config().get_extension::<Depth>().map_or(0, |depth| depth.0);
+    if depth < DEEPEST {
+        return Ok(depth);
+    }
+    let message = format!("{operator} is asked by {depth} operators, one through the other");
+    Err(Error::config(message).with_help("an input must not read what its own operator says of it"))
 }
 
 impl Wanted {
@@ -57,13 +75,21 @@ impl Wanted {
             demand: binding.demand.clone(),
             earlier: twins.result_tables(binding),
             local_files: false,
+            depth: 0,
         }
+    }
+
+    /// A session that the inputs are read in.
+    async fn session(&self, twins: &Twins, tense: &Tense) -> Result<Session> {
+        let session = session_with(twins, tense, self.local_files).await?;
+        session.context().state_ref().write().config_mut().set_extension(Arc::new(Depth(self.depth + 1)));
+        Ok(session)
     }
 
     /// Plans the SQL of a role and runs nothing: a mistake is told with the role's name.
     pub(crate) async fn plan(&self, twins: &Twins, role: &str, tense: &Tense) -> Result<()> {
         let Some(sql) = self.inputs.get(role) else { return Ok(()) };
-        let session = session_with(twins, tense, self.local_files).await?;
+        let session = self.session(twins, tense).await?;
         let planned = async { session.plan(query(sql)?).await }.await;
         planned.map(|_| ()).map_err(|error| of_input(&error, &self.operator, role))
     }
@@ -108,7 +134,7 @@ pub(crate) async fn freeze(
     for _ in 0..ATTEMPTS {
         let mut names = BTreeSet::new();
         let mut tables = BTreeMap::new();
-        let session = session_with(twins, tense, wanted.local_files).await?;
+        let session = wanted.session(twins, tense).await?;
         if let Some(pins) = pins {
             session.context().state_ref().write().config_mut().set_extension(Arc::clone(pins));
         }

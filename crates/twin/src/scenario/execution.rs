@@ -383,7 +383,7 @@ pub(super) async fn run_member(
             parameters,
             ..SimulationRequest::default()
         };
-        let within = Within { pins: Some(Arc::new(pins.clone())), share };
+        let within = Within { pins: Some(Arc::new(pins.clone())), share, depth: 0 };
         let simulations = twins.simulations();
         let ended = async {
             let run_id = simulations.submit_within(request, within).await?;

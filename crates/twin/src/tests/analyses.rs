@@ -151,16 +151,17 @@ async fn the_documentation_says_what_is_answered() {
     for sql in format!("{before}scenario => 'kaivokatu-closed')").split("; ") {
         city.rows(sql).await;
     }
-    let route = route.trim().trim_end_matches(';');
-    let rows: Vec<String> = city.ask(route).await.iter().map(|row| row.trim().to_owned()).collect();
-    assert_eq!(rows, told("| name |"));
-    let sum = route.replace("scenario => 'kaivokatu-closed', ", "");
-    let sql = format!("SELECT sum(m), max(until_s), max(name) FROM ({})", sum.replace("ORDER BY 3", ""));
-    let as_is = city.ask(&sql).await;
-    assert!(text.contains("867 m, 107.2 s") && as_is == ["867.0 | 107.2 | Simonkatu"], "{as_is:?}");
-    let within = blocks[1].trim().trim_end_matches(';');
-    assert_eq!(city.ask(within).await, told("| band |"));
-    let as_is = city.ask(&within.replace("scenario => 'kaivokatu-closed', ", "")).await;
+    let as_it_is = |sql: &str| sql.replace("scenario => 'kaivokatu-closed', ", "");
+    let statement = |block: &str| block.trim().trim_end_matches(';').to_owned();
+    let route = statement(route);
+    assert_eq!(city.ask(&route).await, told("| seconds |"));
+    assert!(text.contains("it takes 107.2 s"));
+    assert_eq!(city.ask(&as_it_is(&route)).await, ["107.2"]);
+    let way = city.ask(&statement(blocks[1])).await;
+    assert_eq!(way.iter().map(|row| row.trim()).collect::<Vec<_>>(), told("| name |"));
+    let within = statement(blocks[2]);
+    assert_eq!(city.ask(&within).await, told("| band |"));
+    let as_is = city.ask(&as_it_is(&within)).await;
     assert!(text.contains("57, 249, 477 and 92"));
     assert_eq!(as_is, ["60.0 | 57", "120.0 | 249", "180.0 | 477", "240.0 | 92"]);
 }
@@ -365,4 +366,23 @@ fn the_arguments_of_simulate_mean_one_thing() {
             assert!(!taken, "{}: {}", spec.name, shape.role);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_asks_itself_is_refused() {
+    let mut models = models();
+    let road = models.iter_mut().find(|(file, _)| file.contains("road_segment")).unwrap();
+    road.1.truncate(road.1.find("[[analyses]]").unwrap());
+    road.1.push_str(
+        r#"
+[[analyses]]
+operators = ["isochrone"]
+[analyses.inputs]
+links = "SELECT * FROM simulate('isochrone', origins => 'SELECT 1 AS node_id')"
+"#,
+    );
+    let city = City::with(models, scenarios()).await;
+    city.build_town().await;
+    let told = city.refused("SELECT * FROM simulate('isochrone', origins => 'SELECT 1 AS node_id')").await;
+    assert!(told.contains("isochrone is asked by 8 operators, one through the other"), "{told}");
 }
