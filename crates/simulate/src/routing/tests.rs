@@ -301,7 +301,7 @@ fn accessibility_is_the_same_from_origins_and_towards_opportunities() {
     let nodes = 400_u64;
     let mut node = |_| 1 + dice.below(nodes) as i64;
     let rows: Vec<(i64, i64, f64)> =
-        (0..1600).map(|at| (node(at), node(at), (1 + at % 37) as f64 * 0.731)).collect();
+        (0..1600).map(|at| (node(at), node(at), f64::from(1 + at % 37) * 0.731)).collect();
     let shops = integers((0..70).map(&mut node).collect());
     let amounts = numbers((0..70).map(|at| 0.1 + f64::from(at) * 0.37).collect());
     let shops = RecordBatch::try_from_iter([("node_id", shops), ("amount", amounts)]).unwrap();

@@ -67,7 +67,7 @@ impl Solver {
             self.link_coefficients(model, state);
             self.matrix_coefficients(model, state);
             if let Err(node) = self.matrix.factor() {
-                if self.release_valve(model, state, node) {
+                if Self::release_valve(model, state, node) {
                     continue;
                 }
                 return Err(Undetermined(node));
@@ -352,7 +352,7 @@ impl Solver {
     }
 
     /// When a valve that keeps a head or flow makes the matrix singular, it gives up. Whether one did.
-    fn release_valve(&self, model: &Model, state: &mut State, node: usize) -> bool {
+    fn release_valve(model: &Model, state: &mut State, node: usize) -> bool {
         let touching = model.layout.valves.iter().find(|&&valve| {
             let link = &model.links[valve];
             link.from == node || link.to == node
