@@ -32,6 +32,7 @@ const READERS: &[(&str, &str)] = &[
         "DuckDB",
         "import sys, pathlib, duckdb, duckdb_extension_delta\n\
          connection = duckdb.connect(config={'allow_unsigned_extensions': 'true'})\n\
+         connection.execute('SET enable_progress_bar = false')\n\
          folder = pathlib.Path(duckdb_extension_delta.__file__).parent\n\
          extension = next(folder.rglob('delta.duckdb_extension*'))\n\
          connection.execute(f\"LOAD '{extension}'\")\n\
