@@ -9,7 +9,7 @@ pub(super) fn describe() -> OperatorSpec {
     let parameter = |name, description, unit, default| ParameterSpec { name, description, unit, default };
     OperatorSpec {
         name: "traffic_assignment",
-        version: "1",
+        version: "2",
         description: "Static traffic assignment: link flows at which no trip can lower its cost by another \
                       route (user equilibrium), or at which the total cost is least (system optimum). Link \
                       travel time is t = t0 (1 + b (v/k)^p); generalized cost adds weighted toll and length.",

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use serde_json::Value;
+use serde_json::{Value, json};
 use twinlake_contracts::{Horizon, Operator, Outcome, Parameters, Result, Snapshot};
 use twinlake_formats::epanet;
 
@@ -91,6 +91,38 @@ fn one_pipe_loses_what_each_formula_says() {
     assert!((pipe("D-W", 0.1, 30.0) / expected - 1.0).abs() < 1e-2);
     let expected = 128.0 * viscosity * 1000.0 * 1e-4 / (PI * 9.81 * 0.2_f64.powi(4));
     assert!((pipe("D-W", 0.1, 0.1) / expected - 1.0).abs() < 2e-3);
+}
+
+/// Networks and options are kept from run to run: what they were read from decides, to the last value.
+#[test]
+fn a_network_that_was_kept_is_that_of_the_tables() {
+    let net = |of: &str, by: &str| tables(&NET_1.replace(of, by));
+    let none: &[(&str, Value)] = &[];
+    let cases = [
+        (net("", ""), none),
+        // Demands, the length of a pipe, a formula; then parameters, of which the second changes the reading of the network.
+        (net("\t150 ", "\t151 "), none),
+        (net("\t10530 ", "\t10531 "), none),
+        (net("H-W", "D-W"), none),
+        (net("", ""), &[("demand_multiplier", json!(1.1))]),
+        (net("", ""), &[("quality", json!("age"))]),
+    ];
+    let all = || -> Vec<Outcome> {
+        let run = |(tables, set): &(Tables, &[(&str, Value)])| run(tables.clone(), set).unwrap();
+        cases.iter().map(run).collect()
+    };
+    let (first, again) = (all(), all());
+    for (at, one) in first.iter().enumerate() {
+        assert!(one.tables == again[at].tables && one.summary == again[at].summary, "case {at}");
+        for (other, another) in first.iter().enumerate().skip(at + 1) {
+            assert!(one.tables != another.tables, "cases {at} and {other}");
+        }
+        // Right after another run on the same tables, and after one on others.
+        let (tables, set) = &cases[at];
+        for _ in 0..2 {
+            assert!(run(tables.clone(), set).unwrap().tables == one.tables, "case {at}");
+        }
+    }
 }
 
 #[test]
