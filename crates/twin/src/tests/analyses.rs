@@ -385,4 +385,16 @@ links = "SELECT * FROM simulate('isochrone', origins => 'SELECT 1 AS node_id')"
     city.build_town().await;
     let told = city.refused("SELECT * FROM simulate('isochrone', origins => 'SELECT 1 AS node_id')").await;
     assert!(told.contains("isochrone is asked by 8 operators, one through the other"), "{told}");
+
+    // So is one whose runs are kept.
+    let mut models = super::models();
+    let road = models.iter_mut().find(|(file, _)| file.contains("road_segment")).unwrap();
+    let from = "FROM twin.road_segment AS r LEFT JOIN flooded";
+    assert!(road.1.contains(from));
+    let itself = "FROM (SELECT run_id FROM simulate('traffic_assignment') LIMIT 1) AS runs, twin.road_segment AS r LEFT JOIN flooded";
+    road.1 = road.1.replacen(from, itself, 1);
+    let city = City::with(models, scenarios()).await;
+    city.build_town().await;
+    let told = city.refused("SELECT * FROM simulate('traffic_assignment')").await;
+    assert!(told.contains("traffic_assignment is asked by 8 operators, one through the other"), "{told}");
 }
